@@ -1,0 +1,5 @@
+import sys
+
+from colorhub.cli import main
+
+sys.exit(main())

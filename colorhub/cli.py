@@ -1,0 +1,325 @@
+"""The command line: one dataclass a command, its `run` names the functions that do the work.
+
+torch, datasets and gradio are imported inside the commands that need them, so that `--help`
+answers at once.
+"""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction
+
+from colorhub.errors import ColorhubError, OptionError, PhotoError
+from colorhub.photos import EXTENSIONS, save_photo
+
+DEFAULT_VARIANT = "cwgan"
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True)
+class Colorize:
+    """Colour photos.
+
+    example: colorhub colorize album/ --output colored/ --variant cwgan
+    """
+
+    input: Positional[tuple[Path, ...]]
+    """Photos, or folders of photos."""
+    output: Path
+    """A file for one photo, else a folder."""
+    variant: str = DEFAULT_VARIANT
+    """Bundled name, folder, or owner/name[@revision] on the Hub."""
+    strength: float = 1.0
+    """0 gives grey, 1 what the network says, more is stronger."""
+    seed: int = 0
+    """Chooses among the colourings of variants with noise."""
+    device: Device = "auto"
+    """Where to compute."""
+    recursive: bool = False
+    """Look into folders of folders."""
+    overwrite: bool = False
+    """Replace results that exist."""
+
+    def run(self) -> int:
+        jobs = list(self._jobs())
+        from colorhub.colorizer import Colorizer
+
+        colorizer = Colorizer.from_pretrained(self.variant, device=self.device)
+        failures = 0
+        for source, target in jobs:
+            try:
+                if target.exists() and not self.overwrite:
+                    raise PhotoError(f"{target} exists: give --overwrite to replace it.")
+                photo = colorizer.colorize(source, strength=self.strength, seed=self.seed)
+                save_photo(photo, target)
+                print(target)
+            except PhotoError as error:
+                failures += 1
+                _complain(str(error) if str(source) in str(error) else f"{source}: {error}")
+        if failures:
+            _complain(f"{failures} of {len(jobs)} photos failed; the others are done.")
+        return 1 if failures else 0
+
+    def _jobs(self) -> Iterator[tuple[Path, Path]]:
+        """(photo, result); two photos never share a result."""
+        if not self.input:
+            raise OptionError("Name at least one photo or folder.")
+        if len(self.input) == 1 and not self.input[0].is_dir() and not self.output.is_dir():
+            if self.output.suffix.lower() not in EXTENSIONS:
+                raise OptionError(f"--output {self.output}: end it in {', '.join(EXTENSIONS)}.")
+            yield self.input[0], self.output
+            return
+        if self.output.is_file():
+            raise OptionError(f"--output {self.output} is a file: several photos need a folder.")
+        taken: dict[Path, Path] = {}
+        for source, name in self._sources():
+            target = self.output / name
+            if target.suffix.lower() not in EXTENSIONS:
+                target = target.with_name(f"{target.name}.png")
+            if target in taken:
+                raise OptionError(f"{source} and {taken[target]} would both become {target}.")
+            taken[target] = source
+            yield source, target
+
+    def _sources(self) -> Iterator[tuple[Path, Path]]:
+        """(photo, its name below the output folder)"""
+        for place in self.input:
+            if not place.is_dir():
+                yield place, Path(place.name)
+                continue
+            files = sorted(path for path in place.glob("**/*" if self.recursive else "*"))
+            files = [path for path in files if path.is_file()]
+            photos = [path for path in files if path.suffix.lower() in EXTENSIONS]
+            if others := len(files) - len(photos):
+                _complain(f"{place}: {others} files passed over that are no photos by their names.")
+            if not photos:
+                _complain(f"{place}: no photos in this folder.")
+            yield from ((path, path.relative_to(place)) for path in photos)
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Colour one photo with several variants, side by side on one sheet.
+
+    example: colorhub compare photo.jpg --variant cwgan --variant autoencoder --output sheet.png
+    """
+
+    photo: Positional[Path]
+    """The photo."""
+    variant: UseAppendAction[tuple[str, ...]]
+    """A variant; give it several times."""
+    output: Path
+    """The sheet's file."""
+    strength: float = 1.0
+    """0 gives grey, 1 what the networks say, more is stronger."""
+    seed: int = 0
+    """Chooses among the colourings of variants with noise."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def run(self) -> int:
+        from colorhub.colorizer import Colorizer
+        from colorhub.photos import open_photo
+        from colorhub.samples import contact_sheet
+
+        photo = open_photo(self.photo)
+        pictures = {"original": photo.convert("RGB")}
+        for name in self.variant:
+            colorizer = Colorizer.from_pretrained(name, device=self.device)
+            pictures[name] = colorizer.colorize(photo, strength=self.strength, seed=self.seed)
+        save_photo(contact_sheet(pictures), self.output)
+        print(self.output)
+        return 0
+
+
+@dataclass(frozen=True)
+class Variants:
+    """List the variants that can be used by name.
+
+    example: colorhub variants --hub
+    """
+
+    hub: bool = False
+    """Also those on the Hub, of the owners in COLORHUB_NAMESPACE or of everyone."""
+    json: bool = False
+    """As JSON."""
+
+    def run(self) -> int:
+        from colorhub.hub import list_variants, local_variants
+
+        known = local_variants()
+        rows = [
+            {"name": name, "source": known[name].source if name in known else "hub"}
+            for name in list_variants(hub=self.hub)
+        ]
+        if self.json:
+            print(json.dumps(rows, indent=2))
+        else:
+            for row in rows:
+                print(f"{row['name']:32} {row['source']}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a variant on a data set of colour photos, beside grey and the mean colour.
+
+    example: colorhub evaluate --variant cwgan --dataset_name data/photos --split validation
+    """
+
+    variant: str
+    """Bundled name, folder, or owner/name[@revision] on the Hub."""
+    dataset_name: str
+    """Hub id or local folder of a data set with an image column."""
+    dataset_config_name: str | None = None
+    """Configuration of the data set, where it has several."""
+    split: str = "test"
+    """Split to measure on."""
+    image_column: str | None = None
+    """Column that holds the photos; found by itself if there is only one."""
+    max_images: int | None = None
+    """Measure so many photos at the most."""
+    streaming: bool = False
+    """Read the data set as it comes instead of downloading it first."""
+    seed: int = 0
+    """Seed of variants with noise."""
+    device: Device = "auto"
+    """Where to compute."""
+    output: Path | None = None
+    """Write the figures to this JSON file; results.json in a variant's folder enters its card."""
+
+    def run(self) -> int:
+        _need("datasets", extra="train")
+        from colorhub import cards, weights
+        from colorhub.colorizer import Colorizer
+        from colorhub.data import open_rows
+        from colorhub.evaluation import evaluate
+        from colorhub.provenance import dataset_facts, write_json
+
+        if self.max_images is not None and self.max_images < 1:
+            raise OptionError(f"--max_images is {self.max_images}; it must be 1 or more.")
+        colorizer = Colorizer.from_pretrained(self.variant, device=self.device)
+        assert colorizer.variant is not None
+        folder = colorizer.variant.folder
+        rows = open_rows(
+            self.dataset_name,
+            config_name=self.dataset_config_name,
+            split=self.split,
+            image_column=self.image_column,
+            streaming=self.streaming,
+        )
+        mean_ab = weights.read_config(folder)["mean_ab"]
+        results = {
+            "dataset": dataset_facts(self.dataset_name, self.split, rows),
+            "command": self._command(),
+            **evaluate(
+                colorizer, rows, mean_ab=mean_ab, max_images=self.max_images, seed=self.seed
+            ),
+        }
+        print(cards.results_table(results))
+        if self.output is not None:
+            write_json(self.output, results)
+            if self.output.resolve() == (folder / "results.json").resolve():
+                cards.write(folder)
+        return 0
+
+    def _command(self) -> str:
+        """The command for the card: what was measured, not where it lay on this machine."""
+        from colorhub.provenance import public_words
+
+        words = ["--variant", self.variant, "--dataset_name", self.dataset_name]
+        words += ["--split", self.split, "--seed", str(self.seed)]
+        if self.max_images is not None:
+            words += ["--max_images", str(self.max_images)]
+        return shlex.join(["colorhub", "evaluate", *public_words(words)])
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Publish a variant's folder on the Hub; safe to repeat.
+
+    example: colorhub publish runs/cwgan --repo_id me/cwgan --revision epoch-40
+    """
+
+    folder: Positional[Path]
+    """The variant's folder."""
+    repo_id: str
+    """Repository, owner/name; made if it does not exist."""
+    revision: str | None = None
+    """Tag for this state, such as epoch-40."""
+    private: bool = False
+    """Make the repository private."""
+
+    def run(self) -> int:
+        from colorhub import cards, hub
+
+        if not self.folder.is_dir():
+            raise OptionError(f"{self.folder} is no folder.")
+        cards.write(self.folder)
+        print(hub.publish(self.folder, self.repo_id, revision=self.revision, private=self.private))
+        return 0
+
+
+@dataclass(frozen=True)
+class App:
+    """Serve the app in the browser.
+
+    example: colorhub app --port 8000
+    """
+
+    host: str = "127.0.0.1"
+    """Address to serve on."""
+    port: int = 7860
+    """Port to serve on."""
+
+    def run(self) -> int:
+        _need("gradio", extra="app")
+        from colorhub.app import launch
+
+        launch(host=self.host, port=self.port)
+        return 0
+
+
+COMMANDS = (Colorize, Compare, Variants, Evaluate, Publish, App)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command: 0 if all was done, 1 if something failed, 2 for wrong usage."""
+    commands: dict[str, Any] = {command.__name__.lower(): command for command in COMMANDS}
+    command: Any = tyro.extras.subcommand_cli_from_dict(
+        commands,
+        prog="colorhub",
+        description="Photo colorization models: colour, compare, measure, publish.",
+        args=arguments,
+        use_underscores=True,
+        config=(FlagCreatePairsOff,),
+    )
+    try:
+        return command.run()
+    except OptionError as error:
+        _complain(str(error))
+        return 2
+    except ColorhubError as error:
+        _complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        _complain("stopped.")
+        return 130
+
+
+def _need(package: str, *, extra: str) -> None:
+    import importlib.util
+
+    if importlib.util.find_spec(package) is None:
+        raise OptionError(f"This command needs {package}: pip install 'colorhub[{extra}]'")
+
+
+def _complain(message: str) -> None:
+    print(f"colorhub: {message}", file=sys.stderr)

@@ -1,0 +1,176 @@
+"""Photos in, photos in colour out."""
+
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from colorhub import cards, hub, weights
+from colorhub.color import fit_gamut, lab_to_rgb, rgb_to_lab, to_lightness
+from colorhub.errors import OptionError
+from colorhub.generators import Generator
+from colorhub.hub import Variant, resolve
+from colorhub.layers import channels_last
+from colorhub.photos import Photo, open_photo
+
+STRIP = 1 << 20  # pixels joined at a time: bounds memory whatever the photo's size
+LONGEST = 4  # the network's long side is at most so many times its short one
+
+
+class Colorizer:
+    """A variant ready to colour photos."""
+
+    def __init__(
+        self, generator: Generator, *, device: str = "auto", variant: Variant | None = None
+    ) -> None:
+        self.device = pick_device(device)
+        self.generator = channels_last(generator).to(self.device).eval()
+        self.variant = variant  # where it was loaded from
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        device: str = "auto",
+        token: str | bool | None = None,
+    ) -> "Colorizer":
+        """Load a variant: a bundled name, a folder, or a Hub repository `owner/name[@revision]`.
+
+        `device` is "auto" (CUDA, then MPS, then the CPU), "cpu", "cuda" or "mps". Loading is
+        strict; raises NotFoundError, HubError, VariantError or OptionError, each with its remedy.
+        """
+        variant = resolve(name, revision=revision, token=token)
+        return cls(weights.load(variant.folder), device=device, variant=variant)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the variant's folder: weights in fp16, configuration, and a card.
+
+        The files that came with a loaded variant (card, figures, log, samples) are kept.
+        """
+        mean_ab = None
+        if self.variant is not None:
+            mean_ab = weights.read_config(self.variant.folder)["mean_ab"]
+            hub.copy_papers(self.variant, Path(folder))
+        weights.save(self.generator, folder, mean_ab=mean_ab)
+        cards.write(folder)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        private: bool = False,
+        token: str | bool | None = None,
+    ) -> str:
+        """Publish the variant, tagged `revision` if given; returns the page's address."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return hub.publish(folder, repo_id, revision=revision, private=private, token=token)
+
+    @torch.inference_mode()
+    def __call__(self, lightness: Tensor, *, seed: int = 0) -> Tensor:
+        """Lightness (N, 1, H, W) in [-1, 1] to ab (N, 2, H, W) in [-1, 1], on the CPU.
+
+        Variants with noise draw it from `seed`: the same seed, the same colours. If the
+        accelerator runs out of memory the work moves to the CPU, with a warning.
+        """
+        extra = {}
+        if noise_dim := getattr(self.generator.config, "noise_dim", 0):
+            source = torch.Generator().manual_seed(seed)
+            extra["noise"] = torch.randn(len(lightness), noise_dim, generator=source)
+        try:
+            return self._forward(lightness, extra)
+        except torch.OutOfMemoryError:
+            warnings.warn(
+                f"{self.device} is out of memory: colouring on the CPU instead.", stacklevel=2
+            )
+            self.device = torch.device("cpu")
+            self.generator.to(self.device)
+            return self._forward(lightness, extra)
+
+    def _forward(self, lightness: Tensor, extra: dict[str, Tensor]) -> Tensor:
+        lightness = lightness.to(self.device, memory_format=torch.channels_last)
+        extra = {name: value.to(self.device) for name, value in extra.items()}
+        return self.generator(lightness, **extra).float().cpu()
+
+    def colorize(self, photo: Photo, *, strength: float = 1.0, seed: int = 0) -> Image.Image:
+        """The photo in colour: PIL RGB, upright, at the photo's own size.
+
+        Takes whatever `open_photo` takes; a colour photo is treated as its lightness. The result
+        has the photo's own lightness. `strength` scales the colours: 0 gives the grey photo, 1
+        what the network says. Raises PhotoError for a photo that cannot be read, OptionError for
+        a strength below 0.
+        """
+        opened = open_photo(photo)
+        return paint(opened, self.predict(opened, seed=seed), strength=strength)
+
+    def predict(self, photo: Image.Image, *, seed: int = 0) -> Tensor:
+        """A photo's colours at network size: ab (1, 2, h, w) in Lab units.
+
+        The aspect ratio is kept and the short side brought to the variant's resolution, unless
+        the photo is longer than 4:1, when the long side is brought to 4 times the resolution.
+        """
+        resolution = self.generator.config.resolution
+        short, long = min(photo.size), max(photo.size)
+        scale = min(resolution / short, LONGEST * resolution / long)
+        size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
+        small = photo.resize(size, Image.Resampling.BICUBIC, reducing_gap=3)
+        lightness = to_lightness(rgb_to_lab(_to_tensor(small)))
+        return self(lightness, seed=seed) * self.generator.config.ab_gain
+
+
+def paint(photo: Image.Image, ab: Tensor, *, strength: float = 1.0) -> Image.Image:
+    """Join a photo's own lightness with colours of any size.
+
+    `photo` is PIL "L" or "RGB", `ab` is (1, 2, h, w) in Lab units and is brought to the photo's
+    size by bicubic interpolation, in strips. Colours outside of sRGB lose chroma, never
+    lightness or hue. Returns PIL "RGB".
+    """
+    if not (np.isfinite(strength) and strength >= 0):
+        raise OptionError(f"strength is {strength}; it must be 0 (grey), 1 (as predicted) or more.")
+    down = _bicubic(ab.shape[2], photo.height)  # (H, h)
+    across = (ab[0] * strength) @ _bicubic(ab.shape[3], photo.width).T  # (2, h, W)
+    result = np.empty((photo.height, photo.width, 3), np.uint8)
+    rows = max(1, STRIP // photo.width)
+    for top in range(0, photo.height, rows):
+        strip = photo.crop((0, top, photo.width, min(top + rows, photo.height)))
+        lightness = rgb_to_lab(_to_tensor(strip))[:, :1]
+        colors = torch.einsum("Hh,chW->cHW", down[top : top + rows], across)[None]
+        rgb = lab_to_rgb(fit_gamut(torch.cat((lightness, colors), dim=1)))
+        levels = (rgb.clamp(0, 1) * 255).round().to(torch.uint8)
+        result[top : top + rows] = levels[0].permute(1, 2, 0).numpy()
+    return Image.fromarray(result)
+
+
+def pick_device(device: str) -> torch.device:
+    """A device by name; "auto" is CUDA, then MPS, then the CPU. Raises OptionError if not there."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        device = next((name for name, there in available.items() if there), "cpu")
+    kind = device.split(":")[0]
+    if kind not in ("cpu", *available):
+        raise OptionError(f"Unknown device {device!r}: choose auto, cpu, cuda or mps.")
+    if not available.get(kind, True):
+        raise OptionError(f"This machine has no {device} device: choose auto or cpu.")
+    return torch.device(device)
+
+
+def _bicubic(small: int, large: int) -> Tensor:
+    """Weights (large, small) of a bicubic enlargement: it is separable, so two products do it."""
+    pulses = torch.eye(small)[None, :, :, None]
+    smooth = large < small  # a photo smaller than the network's size
+    return F.interpolate(pulses, size=(large, 1), mode="bicubic", antialias=smooth)[0, :, :, 0].T
+
+
+def _to_tensor(photo: Image.Image) -> Tensor:
+    """PIL to sRGB (1, 3, H, W) in [0, 1]."""
+    array = np.asarray(photo.convert("RGB"), dtype=np.float32) / 255
+    return torch.from_numpy(array).permute(2, 0, 1)[None]

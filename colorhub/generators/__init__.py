@@ -1,0 +1,16 @@
+"""Networks that make pixels, one family a file.
+
+Every colour network is called `generator(lightness) -> ab`: (N, 1, H, W) to (N, 2, H, W), both in
+[-1, 1], for any H and W. One whose `config.noise_dim` is above 0 also takes `noise`,
+(N, noise_dim), and draws it from torch's random state if it is left out. ab in Lab units is the
+output times `config.ab_gain`. PAPER and TAGS are what a card says of the network.
+"""
+
+from colorhub.generators.autoencoder import Autoencoder
+from colorhub.generators.resunet import ResUNet
+
+Generator = ResUNet | Autoencoder
+
+ARCHITECTURES: dict[str, type[Generator]] = {cls.__name__: cls for cls in (ResUNet, Autoencoder)}
+
+__all__ = ["ARCHITECTURES", "Autoencoder", "Generator", "ResUNet"]

@@ -1,0 +1,286 @@
+"""From a variant's name to its folder, and from a folder to the Hub.
+
+A name is a bundled short name, a folder, or a Hub repository `owner/name[@revision]`. What is in
+the local cache keeps working when the Hub does not.
+"""
+
+import os
+import re
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from huggingface_hub import CommitOperationAdd, HfApi, constants, hf_hub_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from colorhub.errors import ColorhubError, HubError, NotFoundError, OptionError, VariantError
+from colorhub.weights import CONFIG, WEIGHTS, check_files, load, sha256
+
+CARD = "README.md"
+TAG = "colorhub-variant"  # what published variants are found by
+TIMEOUT = 5.0  # seconds to wait for the Hub's first word
+MAX_BYTES = 2**30  # of weights fetched without asking
+
+_HUB_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@(.+))?", re.ASCII)
+_PAPERS = (CARD, "training.json", "training_log.csv", "results.json")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Where a variant was found."""
+
+    name: str
+    folder: Path
+    source: str  # "bundled", "local" or "hub"
+    revision: str | None = None  # the commit, for one from the Hub
+
+
+def list_variants(*, hub: bool = False) -> list[str]:
+    """Names that `Colorizer.from_pretrained` takes: bundled, in COLORHUB_VARIANTS_DIR, on the Hub.
+
+    With `hub` the Hub's variants follow, of the owners in COLORHUB_NAMESPACE (separated by
+    commas) or of everyone. Raises HubError if the Hub does not answer within a few seconds.
+    """
+    names = list(local_variants())
+    if hub:
+        owners = [owner.strip() for owner in os.environ.get("COLORHUB_NAMESPACE", "").split(",")]
+        for owner in owners:
+            found = _in_time(partial(_ids_of, owner or None))
+            names += [name for name in found if name not in names]
+    return names
+
+
+def local_variants() -> dict[str, Variant]:
+    """Variants that need no network, by short name."""
+    package = Path(__file__).parent
+    # An installed package carries the folder inside; a checkout has it beside the package.
+    bundled = [package / "model_cards", package.parent / "model_cards"]
+    places = [("bundled", folder) for folder in bundled]
+    if extra := os.environ.get("COLORHUB_VARIANTS_DIR"):
+        places.append(("local", Path(extra)))
+    found: dict[str, Variant] = {}
+    for source, place in places:
+        for config in sorted(place.glob(f"*/{CONFIG}")):
+            name = config.parent.name
+            found.setdefault(name, Variant(name, config.parent, source))
+    return found
+
+
+def resolve(
+    name: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    folders: bool = True,
+    token: str | bool | None = None,
+) -> Variant:
+    """Find a variant by name, fetching it from the Hub if it is there.
+
+    `revision` is a branch, tag or commit of a Hub repository. With `folders=False` names never
+    lead to a folder of this machine, only to known short names and the Hub: for names that
+    strangers type. Raises NotFoundError, HubError if the Hub is needed but cannot be reached,
+    VariantError if the repository is no variant.
+    """
+    name = os.fspath(name)
+    if (variant := local_variants().get(name)) and revision is None:
+        return variant
+    if folders and Path(name).is_dir() and revision is None:
+        return Variant(Path(name).resolve().name, Path(name), "local")
+    match = _HUB_ID.fullmatch(name)
+    if match is None or ".." in name:
+        known = ", ".join(local_variants())
+        hint = " Only Hub repositories have revisions." if revision else ""
+        raise NotFoundError(
+            f"There is no variant {name!r}.{hint} Bundled: {known}. "
+            "Others are given as a folder or as owner/name[@revision] on the Hub."
+        )
+    return _fetch(match[1], revision or match[2], token)
+
+
+def copy_papers(variant: Variant, folder: Path) -> None:
+    """Copy what a variant's folder holds beside weights and configuration: card, log, figures."""
+    for source in _papers(variant.folder):
+        target = folder / source.relative_to(variant.folder)
+        if target.resolve() != source.resolve():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+
+
+def _papers(folder: Path) -> list[Path]:
+    named = [folder / name for name in _PAPERS]
+    return [*filter(Path.is_file, named), *sorted(folder.glob("samples/*.png"))]
+
+
+def publish(
+    folder: str | os.PathLike[str],
+    repo_id: str | None = None,
+    *,
+    revision: str | None = None,
+    private: bool = False,
+    token: str | bool | None = None,
+) -> str:
+    """Upload a variant's folder in one commit and give the page's address.
+
+    The repository is created if need be; without `repo_id` it has the folder's name under your
+    account. `revision` names the commit with a tag, such as "epoch-40". Doing it again after an
+    interruption is harmless: what is there already is not uploaded twice, and a tag is kept if
+    it has the same weights. Raises VariantError if the folder is not whole, HubError if the Hub
+    refuses or cannot be reached.
+    """
+    folder = Path(folder)
+    load(folder)  # refuses what nobody could load again
+    if not (folder / CARD).is_file():
+        raise VariantError(f"{folder} has no {CARD}: a variant is published with its card.")
+    if constants.ENDPOINT != constants._HF_DEFAULT_ENDPOINT:
+        constants.HF_HUB_DISABLE_XET = (
+            True  # other servers rarely speak Xet, and it has no fallback
+        )
+    files = [folder / CONFIG, folder / WEIGHTS, *_papers(folder)]
+    api = HfApi(token=token, library_name="colorhub")
+    try:
+        if repo_id is None:
+            repo_id = f"{api.whoami()['name']}/{folder.resolve().name}"
+        api.create_repo(repo_id, private=private or None, exist_ok=True)
+        before = api.model_info(repo_id, timeout=TIMEOUT)
+        if private and not before.private:
+            raise OptionError(f"{repo_id} exists and is public: make it private on its page first.")
+        operations = [
+            CommitOperationAdd(file.relative_to(folder).as_posix(), file) for file in files
+        ]
+        commit = _commit(api, repo_id, before.sha, operations, sha256(folder / WEIGHTS))
+        if revision is not None:
+            _tag(api, repo_id, revision, commit, sha256(folder / WEIGHTS))
+    except ColorhubError:
+        raise
+    except Exception as error:
+        raise _hub_error(repo_id or "your account", error) from error
+    return f"{constants.ENDPOINT}/{repo_id}"
+
+
+def _commit(api: HfApi, repo_id: str, head: str | None, operations: list[Any], weights: str) -> str:
+    """One commit on top of `head`; an answer that was lost on the way is looked up."""
+    try:
+        return api.create_commit(
+            repo_id, operations, commit_message="Publish with colorhub", parent_commit=head
+        ).oid
+    except Exception:
+        now = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT)
+        if now.sha and now.sha != head and _weights_of(now) == weights:
+            return now.sha
+        raise
+
+
+def _tag(api: HfApi, repo_id: str, tag: str, commit: str, weights: str) -> None:
+    tags = {ref.name: ref.target_commit for ref in api.list_repo_refs(repo_id).tags}
+    if tag not in tags:
+        api.create_tag(repo_id, tag=tag, revision=commit)
+    elif tags[tag] != commit:
+        there = api.model_info(repo_id, revision=tag, files_metadata=True, timeout=TIMEOUT)
+        if _weights_of(there) != weights:
+            raise HubError(
+                f"{repo_id} already has a revision {tag} with other weights; published revisions "
+                "are not moved. Choose another name, or delete the tag on the Hub."
+            )
+
+
+def _weights_of(info: Any) -> str | None:
+    files = {file.rfilename: file for file in info.siblings or []}
+    return files[WEIGHTS].lfs.sha256 if WEIGHTS in files and files[WEIGHTS].lfs else None
+
+
+def _fetch(repo_id: str, revision: str | None, token: str | bool | None) -> Variant:
+    wanted = f"{repo_id}@{revision}" if revision else repo_id
+    api = HfApi(token=token, library_name="colorhub")
+    try:
+        info = api.model_info(repo_id, revision=revision, files_metadata=True, timeout=TIMEOUT)
+    except HFValidationError as error:
+        raise NotFoundError(f"{wanted} is no name of a Hub repository.") from error
+    except Exception as error:
+        known = _hub_error(wanted, error)
+        if isinstance(known, NotFoundError):
+            raise known from error
+        return _cached(repo_id, revision, known)
+    files = {file.rfilename: file.size or 0 for file in info.siblings or []}
+    check_files(wanted, files)
+    if files[WEIGHTS] > MAX_BYTES:
+        raise VariantError(
+            f"{wanted} has {files[WEIGHTS] >> 20} MiB of weights; 1024 is the limit."
+        )
+    try:
+        options: dict[str, Any] = {"token": token, "etag_timeout": TIMEOUT}
+        config = Path(hf_hub_download(repo_id, CONFIG, revision=revision, **options))
+        commit = config.parent.name
+        hf_hub_download(repo_id, WEIGHTS, revision=commit, **options)
+    except Exception as error:
+        return _cached(repo_id, revision, _hub_error(wanted, error))
+    return Variant(wanted, config.parent, "hub", commit)
+
+
+def _cached(repo_id: str, revision: str | None, error: ColorhubError) -> Variant:
+    """What an earlier session fetched; raises `error` if that is not all of it."""
+    try:
+        for name in (WEIGHTS, CONFIG):
+            path = hf_hub_download(repo_id, name, revision=revision, local_files_only=True)
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        raise error from None
+    folder = Path(path).parent
+    return Variant(f"{repo_id}@{revision}" if revision else repo_id, folder, "hub", folder.name)
+
+
+def _hub_error(name: str, error: Exception) -> ColorhubError:
+    """The client's many exceptions as the few that a reader can act on."""
+    if isinstance(error, GatedRepoError):
+        return NotFoundError(f"{name} is gated: ask for access on its page, then sign in.")
+    if isinstance(error, RevisionNotFoundError):
+        return NotFoundError(f"{name}: there is no such revision on the Hub.")
+    if isinstance(error, RepositoryNotFoundError):
+        return NotFoundError(
+            f"{name}: there is no such repository on the Hub, or it is private. "
+            "Check the name, or sign in with `hf auth login` or HF_TOKEN."
+        )
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if status in (401, 403) or type(error).__name__ == "LocalTokenNotFoundError":
+        return HubError(
+            f"The Hub does not let you use {name}: sign in with `hf auth login` or set HF_TOKEN "
+            "to a token that may write there."
+        )
+    if status in (409, 412):
+        return HubError(f"{name} was changed by someone else meanwhile: run the command again.")
+    cause = f"answers {status}" if status else f"cannot be reached ({type(error).__name__})"
+    return HubError(f"The Hub {cause}, and {name} is needed from it. Try again later.")
+
+
+def _ids_of(owner: str | None) -> list[str]:
+    return sorted(model.id for model in HfApi().list_models(author=owner, filter=TAG, limit=1000))
+
+
+def _in_time(call: Callable[[], T]) -> T:
+    """The call's result, or HubError: listing models has no time limit of its own."""
+    result: list[T | Exception] = []
+
+    def run() -> None:
+        try:
+            result.append(call())
+        except Exception as error:
+            result.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(TIMEOUT)
+    if not result:
+        raise HubError("The Hub did not list its variants in time. Try again later.")
+    if isinstance(result[0], Exception):
+        raise _hub_error("the list of variants", result[0]) from result[0]
+    return result[0]

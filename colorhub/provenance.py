@@ -1,0 +1,83 @@
+"""Where a variant comes from: the command, the data, the machine. For the card.
+
+Nothing here names a place on the machine: a card is published.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_PACKAGES = ("colorhub", "torch", "accelerate", "datasets")
+
+
+def command_line(script: str, processes: int) -> str:
+    """The command that started this run, as anyone would type it.
+
+    Absolute paths are cut to their last part, and what only restarts a run is left out.
+    """
+    words, skip = [], False
+    for word in sys.argv[1:]:
+        if skip or word.startswith("--resume_from_checkpoint"):
+            skip = word == "--resume_from_checkpoint"
+            continue
+        words.append(word)
+    launcher = "accelerate launch"
+    if os.environ.get("ACCELERATE_MIXED_PRECISION", "no") != "no":
+        launcher += f" --mixed_precision {os.environ['ACCELERATE_MIXED_PRECISION']}"
+    if processes > 1:
+        on_cpu = not torch.cuda.is_available()
+        launcher = f"torchrun --standalone --nproc_per_node {processes}" if on_cpu else launcher
+        launcher += "" if on_cpu else f" --num_processes {processes}"
+    return shlex.join([*launcher.split(), f"train/{script}", *public_words(words)])
+
+
+def public_words(words: list[str]) -> list[str]:
+    """A command's words without this machine's folders: absolute paths keep their last part."""
+    return [Path(word).name if word.startswith(("/", "~")) else word for word in words]
+
+
+def dataset_facts(name: str, split: str, rows: Any) -> dict[str, Any]:
+    """Name, split, size, and, where the data set tells them, revision and licence."""
+    facts: dict[str, Any] = {"name": " ".join(public_words(name.split())), "split": split}
+    facts["on_hub"] = not os.path.exists(name) and "://" not in name and name.count("/") <= 1
+    if hasattr(rows, "num_rows"):
+        facts["photos"] = rows.num_rows
+    for url in getattr(rows.info, "download_checksums", None) or {}:
+        if "@" in url:  # hf://datasets/owner/name@REVISION/file
+            facts["revision"] = url.split("@")[1].split("/")[0]
+            break
+    facts["license"] = getattr(rows.info, "license", None) or None
+    return facts
+
+
+def hardware(device: torch.device) -> str:
+    """The machine in a few words: the GPU's name, or the number of CPU cores."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{cores} CPU cores ({platform.machine()})"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what trained the variant."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".part-{path.name}")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,607 @@
+"""What every training script shares: options, batches, resume, log, samples, publishing.
+
+A script builds its networks, hands them to `Run.prepare` and writes its update in sight:
+
+    for _ in run.epochs():
+        for step, (lightness, ab) in run.batches():
+            ...
+            run.report(step, generator=loss)
+
+Every random draw of a step follows from (seed, step), and ranks draw for the joined batch, so a
+resumed run on local data goes on as if it had never stopped and N processes compute what one would.
+"""
+
+import csv
+import hashlib
+import importlib.util
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import tyro
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, gather_object
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from colorhub import cards, checkpoints, hub, provenance, weights
+from colorhub.color import rgb_to_lab, to_lightness
+from colorhub.colorizer import Colorizer
+from colorhub.data import PhotoBatches, open_rows
+from colorhub.errors import ColorhubError, DataError, OptionError
+from colorhub.evaluation import evaluate
+from colorhub.layers import channels_last
+from colorhub.photos import save_photo
+from colorhub.ranks import mean_over_ranks
+from colorhub.samples import triptychs
+
+G = TypeVar("G", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of every training script; a script's Config adds its paper's own."""
+
+    dataset_name: str | None = None
+    """Hub id or local folder of a data set with an image column."""
+    data_files: tuple[str, ...] = ()
+    """Instead: files, globs or URLs of Parquet files, pictures, or archives of pictures."""
+    dataset_config_name: str | None = None
+    """Configuration of the data set, where it has several."""
+    train_split: str = "train"
+    """Split to train on."""
+    validation_split: str | None = None
+    """Split of --dataset_name to measure the result on."""
+    max_validation_images: int = 500
+    """Photos of the validation split to measure on."""
+    image_column: str | None = None
+    """Column that holds the photos; found by itself if there is only one."""
+    streaming: bool = False
+    """Read the data set as it comes instead of downloading it first."""
+    train_batch_size: int = 16
+    """Photos a step, for each process."""
+    num_train_epochs: int = 50
+    """Passes over the data set."""
+    max_train_steps: int | None = None
+    """Stop after so many steps, whatever the epochs."""
+    learning_rate: float = 2e-4
+    """Learning rate of the optimisers."""
+    seed: int = 0
+    """Seed of everything that is drawn."""
+    output_dir: Path = Path("runs/variant")
+    """Folder of the variant, with checkpoints/ beside it."""
+    checkpointing_steps: int = 500
+    """Steps between checkpoints."""
+    checkpoints_total_limit: int | None = 2
+    """Checkpoints to keep."""
+    resume_from_checkpoint: str | None = None
+    """A checkpoint's folder, or "latest" in --output_dir."""
+    init_from: str | None = None
+    """Variant whose weights the generator starts from: a name, a folder or a Hub id."""
+    validation_epochs: int = 1
+    """Epochs between triptychs (input, truth, output) and saved weights."""
+    validation_images: tuple[Path, ...] = ()
+    """Colour photos for the triptychs; by default photographs bundled with scikit-image."""
+    logging_steps: int = 20
+    """Steps that one row of the log averages over."""
+    report_to: str = "tensorboard"
+    """Tracker beside training_log.csv: one that accelerate knows, or none."""
+    dataloader_num_workers: int = 1
+    """Processes that decode photos, for each training process."""
+    license: str | None = None
+    """Licence of the weights, as the Hub writes it; by default the one the data set states."""
+    push_to_hub: bool = False
+    """Publish the variant on the Hub at the end."""
+    hub_model_id: str | None = None
+    """Repository to publish to; by default the output folder's name under your account."""
+    hub_private_repo: bool = False
+    """Make the repository private."""
+    hub_epochs: int | None = None
+    """With --push_to_hub: also publish every so many epochs, as revision epoch-N."""
+
+    def __post_init__(self) -> None:
+        if bool(self.dataset_name) == bool(self.data_files):
+            raise OptionError("Say what to train on: either --dataset_name or --data_files.")
+        if self.validation_split and not self.dataset_name:
+            raise OptionError("--validation_split is a split of --dataset_name: name one.")
+        if self.hub_epochs and not self.push_to_hub:
+            raise OptionError("--hub_epochs publishes: give --push_to_hub as well.")
+        for name, value in asdict(self).items():
+            counts = name.endswith(("_steps", "_epochs", "_size", "_limit", "_images"))
+            if counts and isinstance(value, int) and value < 1:
+                raise OptionError(f"--{name} is {value}; it must be 1 or more.")
+
+
+@dataclass
+class Progress:
+    """Where a run stands; a checkpoint holds it beside the networks."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    photos: int = 0
+    seconds: float = 0.0
+    mean_ab: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    epoch_losses: dict[str, list[float]] = field(default_factory=dict)  # name: [sum, count]
+    recent_losses: dict[str, list[float]] = field(default_factory=dict)  # since the log's last row
+
+
+class Run:
+    """One training run: its accelerator, its data, and the furniture around the update.
+
+    `network` is the generator's configuration; `script` is the file that was started, for the
+    card.
+    """
+
+    def __init__(self, config: Options, *, network: Any, script: str) -> None:
+        self.config = config
+        self.resolution: int = network.resolution
+        self.ab_gain: float = network.ab_gain
+        self.script = Path(script).name
+        self.output = Path(config.output_dir)
+        self.accelerator = make_accelerator(config)
+        self.is_main = self.accelerator.is_main_process
+        with self.accelerator.main_process_first():  # the first prepares the cache for the others
+            self.rows = open_rows(
+                config.dataset_name,
+                data_files=config.data_files,
+                config_name=config.dataset_config_name,
+                split=config.train_split,
+                image_column=config.image_column,
+                streaming=config.streaming,
+            )
+        self.photos = PhotoBatches(
+            self.rows,
+            resolution=self.resolution,
+            batch_size=config.train_batch_size,
+            seed=config.seed,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+        )
+        self.progress = Progress()
+        self.log = Log(self.output / "training_log.csv") if self.is_main else None
+        self.parts: dict[str, Any] = {}
+        self.device = self.accelerator.device
+        self._clock = time.monotonic()
+        torch.manual_seed(config.seed)  # the networks' first weights, the same on every rank
+
+    def start(self, generator: G) -> G:
+        """The generator with the weights of --init_from, if that was given."""
+        if self.config.init_from:
+            source = weights.load(hub.resolve(self.config.init_from).folder)
+            try:
+                generator.load_state_dict(source.state_dict())
+            except RuntimeError as error:
+                raise OptionError(
+                    f"--init_from {self.config.init_from} is another network: {error}"
+                ) from error
+        return generator
+
+    def prepare(self, **parts: Any) -> tuple[Any, ...]:
+        """Networks and optimisers made ready for their devices, in order; what else has a state
+        (a scheduler) is kept as it is. All are checkpointed by name, and resumed here."""
+        for name, part in parts.items():
+            if isinstance(part, nn.Module):
+                part = channels_last(part)
+            if isinstance(part, (nn.Module, torch.optim.Optimizer)):
+                part = self.accelerator.prepare(part)
+            self.parts[name] = part
+        self._resume()
+        return tuple(self.parts.values())
+
+    def epochs(self) -> Iterator[int]:
+        """Epochs from where the run stands, counted from 1; samples and weights after each."""
+        self._clock, self._bar = time.monotonic(), self._progress_bar()
+        self._last_row = (self.progress.photos, self._clock)
+        while not self._done():
+            yield self.progress.epoch + 1
+            if self.progress.batch == 0:
+                break  # stopped before the epoch's first step
+            self.progress.epoch += 1
+            self.progress.batch = 0
+            self.progress.epoch_losses = {}
+            self._after_epoch()
+
+    def batches(self) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+        """The epoch's remaining steps: (step from 1, (lightness (N, 1, R, R), ab (N, 2, R, R))).
+
+        Both are in [-1, 1], on the device. Logging and checkpoints happen between steps.
+        """
+        progress = self.progress
+        self.photos.set_epoch(progress.epoch)
+        for rgb in self._agreed_batches():
+            if self._done():
+                return
+            torch.manual_seed(step_seed(self.config.seed, progress.step + 1))
+            lightness, ab = self._to_lab(rgb)
+            yield progress.step + 1, (lightness, ab)
+            progress.step += 1
+            progress.batch += 1
+            progress.photos += len(rgb) * self.accelerator.num_processes
+            self._bar.update()
+            if progress.step % self.config.logging_steps == 0 or self._done():
+                self._log_row()
+            if progress.step % self.config.checkpointing_steps == 0:
+                self._checkpoint()
+
+    def report(self, step: int, **losses: Tensor) -> None:
+        """Losses (scalars) of this step, for the log. A non-finite one raises DataError."""
+        means = mean_over_ranks(torch.stack([loss.detach().float() for loss in losses.values()]))
+        for name, value in zip(losses, means.tolist(), strict=True):
+            if not math.isfinite(value):
+                raise DataError(
+                    f"The {name} loss is {value} at step {step}: training has diverged. "
+                    "Resume from the latest checkpoint with a lower --learning_rate."
+                )
+            for sums in (self.progress.epoch_losses, self.progress.recent_losses):
+                total, count = sums.get(name, (0.0, 0))
+                sums[name] = [total + value, count + 1]
+
+    def epoch_mean(self, name: str) -> float:
+        """Mean of a reported loss since the epoch began, over all ranks."""
+        total, count = self.progress.epoch_losses[name]
+        return total / count
+
+    def generator(self) -> Any:
+        """The bare generator, without what accelerate put around it."""
+        return self.accelerator.unwrap_model(self.parts["generator"])
+
+    def finish(self) -> None:
+        """Write the last checkpoint and the variant's folder, measure it, publish it if asked."""
+        self._checkpoint()
+        self._bar.close()
+        if self.is_main:
+            self._save_variant()
+            self._measure()
+            cards.write(self.output)
+            self.say(f"The variant is in {self.output}.")
+            if self.config.push_to_hub:
+                self._publish()
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+
+    # -- between steps ---------------------------------------------------------------------------
+
+    def _agreed_batches(self) -> Iterator[Tensor]:
+        """Batches until one rank has none left: a rank that went on alone would wait for ever."""
+        loader = self.photos.loader(self.config.dataloader_num_workers)
+        batches = islice(iter(loader), self.progress.batch, None)
+        skipped: list[str] = []
+        seen = self.progress.batch
+        while True:
+            batch = next(batches, None)
+            if batch is not None:
+                skipped += batch.skipped
+            full = batch is not None and len(batch.rgb) > 0
+            if not self._all_ranks(full):
+                break
+            assert batch is not None
+            seen += 1
+            yield batch.rgb
+            if self._done():
+                return
+        self._report_skipped(skipped)
+        if seen == 0:
+            raise DataError(
+                f"Not one batch of {self.config.train_batch_size} photos could be made: "
+                f"{len(skipped)} were skipped ({'; '.join(skipped[:3])}). "
+                "Give more photos or a smaller --train_batch_size."
+            )
+
+    def _all_ranks(self, yes: bool) -> bool:
+        if self.accelerator.num_processes == 1:
+            return yes
+        votes = self.accelerator.reduce(torch.tensor(int(yes), device=self.device))
+        return int(votes) == self.accelerator.num_processes
+
+    def _report_skipped(self, skipped: list[str]) -> None:
+        if self.accelerator.num_processes > 1:
+            skipped = gather_object(skipped)
+        if skipped and self.is_main:
+            self.say(f"epoch {self.progress.epoch + 1}: {len(skipped)} photos skipped")
+            for reason in skipped[:20]:
+                self.say(f"  {reason}")
+            if len(skipped) > 20:
+                self.say(f"  and {len(skipped) - 20} more")
+
+    def _to_lab(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
+        lab = rgb_to_lab(rgb.to(self.device).float() / 255)
+        if self.progress.epoch == 0:
+            mean = mean_over_ranks(lab[:, 1:].mean(dim=(0, 2, 3))).tolist()
+            share = 1 / (self.progress.step + 1)
+            old = self.progress.mean_ab
+            self.progress.mean_ab = [o + (m - o) * share for o, m in zip(old, mean, strict=True)]
+        lightness, ab = to_lightness(lab), lab[:, 1:] / self.ab_gain
+        layout = torch.channels_last
+        return lightness.to(memory_format=layout), ab.to(memory_format=layout)
+
+    def _done(self) -> bool:
+        limit = self.config.max_train_steps
+        return self.progress.epoch >= self.config.num_train_epochs or (
+            limit is not None and self.progress.step >= limit
+        )
+
+    def _log_row(self) -> None:
+        row: dict[str, float] = {"step": self.progress.step, "epoch": self.progress.epoch + 1}
+        recent, self.progress.recent_losses = self.progress.recent_losses, {}
+        losses = {name: total / count for name, (total, count) in recent.items()}
+        row |= losses
+        for name, part in self.parts.items():
+            if hasattr(part, "param_groups"):
+                row[name.replace("optimizer", "lr")] = part.param_groups[0]["lr"]
+        photos, clock = self._last_row
+        self._last_row = (self.progress.photos, time.monotonic())
+        row["images_per_second"] = (self.progress.photos - photos) / (self._last_row[1] - clock)
+        if self.log:
+            self.log.append(row)
+        self._bar.set_postfix({name: f"{loss:.4g}" for name, loss in losses.items()})
+        self.accelerator.log(row, step=self.progress.step)
+
+    def _after_epoch(self) -> None:
+        epoch, config = self.progress.epoch, self.config
+        if not self.is_main:
+            return
+        if epoch % config.validation_epochs == 0:
+            self._save_variant()
+            generator = self.generator()
+            sheet = triptychs(
+                Colorizer(generator, device=str(self.device)), config.validation_images
+            )
+            generator.train()
+            save_photo(sheet, self.output / "samples" / f"epoch-{epoch:03}.png")
+        if config.hub_epochs and epoch % config.hub_epochs == 0:
+            self._save_variant()
+            self._publish(revision=f"epoch-{epoch}")
+
+    def _save_variant(self) -> None:
+        weights.save(self.generator(), self.output, mean_ab=self._mean_ab())
+        provenance.write_json(self.output / "training.json", self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        config, progress = self.config, self.progress
+        return {
+            "command": provenance.command_line(self.script, self.accelerator.num_processes),
+            "repo_id": config.hub_model_id,
+            "license": config.license,
+            "init_from": config.init_from,
+            "seed": config.seed,
+            "dataset": provenance.dataset_facts(
+                config.dataset_name or " ".join(config.data_files), config.train_split, self.rows
+            ),
+            "resolution": self.resolution,
+            "batch_size": config.train_batch_size * self.accelerator.num_processes,
+            "epochs": progress.epoch,
+            "steps": progress.step,
+            "photos_seen": progress.photos,
+            "hours": round(self._seconds() / 3600, 2),
+            "hardware": provenance.hardware(self.device),
+            "mixed_precision": str(self.accelerator.mixed_precision),
+            "versions": provenance.versions(),
+        }
+
+    def _measure(self) -> None:
+        config = self.config
+        if config.validation_split is None:
+            return
+        rows = open_rows(
+            config.dataset_name,
+            config_name=config.dataset_config_name,
+            split=config.validation_split,
+            image_column=config.image_column,
+            streaming=config.streaming,
+        )
+        results = evaluate(
+            Colorizer(weights.load(self.output), device=str(self.device)),
+            rows,
+            mean_ab=self._mean_ab(),
+            max_images=config.max_validation_images,
+        )
+        facts = provenance.dataset_facts(config.dataset_name or "", config.validation_split, rows)
+        provenance.write_json(
+            self.output / "results.json",
+            {"dataset": facts, "command": self._facts()["command"], **results},
+        )
+
+    def _publish(self, revision: str | None = None) -> None:
+        cards.write(self.output)
+        repo_id, private = self.config.hub_model_id, self.config.hub_private_repo
+        address = hub.publish(self.output, repo_id, revision=revision, private=private)
+        self.say(f"Published: {address}" + (f", revision {revision}" if revision else ""))
+
+    def _mean_ab(self) -> tuple[float, float]:
+        a, b = self.progress.mean_ab
+        return a, b
+
+    def _seconds(self) -> float:
+        return self.progress.seconds + time.monotonic() - self._clock
+
+    # -- checkpoints -----------------------------------------------------------------------------
+
+    def _checkpoint(self) -> None:
+        if self.is_main:
+            checkpoints.save(
+                self.output / "checkpoints",
+                self.progress.step,
+                self._state(),
+                keep=self.config.checkpoints_total_limit,
+            )
+        self.accelerator.wait_for_everyone()
+
+    def _state(self) -> dict[str, Any]:
+        bare = {
+            name: self.accelerator.unwrap_model(part) if isinstance(part, nn.Module) else part
+            for name, part in self.parts.items()
+        }
+        state = {name: part.state_dict() for name, part in bare.items()}
+        state["progress"] = asdict(replace(self.progress, seconds=self._seconds()))
+        state["pinned"] = self._pinned()
+        if self.accelerator.scaler is not None:
+            state["scaler"] = self.accelerator.scaler.state_dict()
+        return state
+
+    def _pinned(self) -> dict[str, Any]:
+        """What a resumed run must share with the one before, or its batches would be others."""
+        return {
+            "seed": self.config.seed,
+            "photos a step": self.config.train_batch_size * self.accelerator.num_processes,
+            "resolution": self.resolution,
+        }
+
+    def _resume(self) -> None:
+        wanted = self.config.resume_from_checkpoint
+        path = None
+        if wanted == "latest":
+            path = checkpoints.latest(self.output / "checkpoints")
+            if path is None:
+                self.say(f"{self.output} holds no checkpoint yet: starting from the beginning.")
+        elif wanted:
+            path = Path(wanted)
+        if path is None:
+            if self.log:
+                self.log.cut(0)
+            return
+        state = checkpoints.load(path)
+        for name, now in self._pinned().items():
+            if state["pinned"].get(name) != now:
+                raise OptionError(
+                    f"{path} was made with {name} = {state['pinned'].get(name)}, not {now}: "
+                    "resume with the same value."
+                )
+        for name, part in self.parts.items():
+            if isinstance(part, nn.Module):
+                part = self.accelerator.unwrap_model(part)
+            try:
+                part.load_state_dict(state[name])
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise OptionError(f"{path} does not fit these options ({error}).") from error
+        self.progress = Progress(**state["progress"])
+        if self.accelerator.scaler is not None and "scaler" in state:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.log:
+            self.log.cut(self.progress.step)
+        self.say(f"Resumed from {path}: step {self.progress.step}.")
+
+    def say(self, line: str) -> None:
+        """A line for whoever watches, from the main process."""
+        if self.is_main:
+            tqdm.write(line, file=sys.stderr)
+
+    def total_steps(self) -> int | None:
+        """Steps the whole run will take at the most; None for a stream without a limit."""
+        limit = self.config.max_train_steps
+        if self.config.streaming:
+            return limit
+        passes = len(self.photos) * self.config.num_train_epochs
+        return min(limit or passes, passes)
+
+    def schedule(self, name: str) -> Callable[[int], float]:
+        """Step to learning-rate factor: "constant", or "cosine" from 1 to 0 over the whole run."""
+        if name == "constant":
+            return lambda step: 1.0
+        total = self.total_steps()
+        if total is None:
+            raise OptionError(f"--lr_scheduler {name} on a stream needs --max_train_steps.")
+        return lambda step: 0.5 * (1 + math.cos(math.pi * min(step / total, 1)))
+
+    def _progress_bar(self) -> tqdm:
+        return tqdm(
+            total=self.total_steps(),
+            initial=self.progress.step,
+            unit="img",
+            unit_scale=self.config.train_batch_size * self.accelerator.num_processes,
+            disable=not self.is_main,
+        )
+
+
+class Log:
+    """training_log.csv: a row every few steps, cut back to the checkpoint on resume."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, row: dict[str, float]) -> None:
+        """Add a row; a column that is new makes the file anew with it."""
+        rows = self._rows()
+        columns = list(rows[0]) if rows else []
+        if set(row) <= set(columns):
+            with open(self.path, "a", newline="") as file:
+                csv.DictWriter(file, columns).writerow(_rounded(row))
+        else:
+            self._write([*rows, _rounded(row)])
+
+    def cut(self, step: int) -> None:
+        """Forget the rows after `step`."""
+        self._write([row for row in self._rows() if int(row["step"]) <= step])
+
+    def _rows(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        with open(self.path, newline="") as file:
+            return list(csv.DictReader(file))
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        part = self.path.with_suffix(".part")
+        with open(part, "w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        part.replace(self.path)
+
+
+def _rounded(row: dict[str, float]) -> dict[str, str]:
+    return {name: f"{value:.6g}" for name, value in row.items()}
+
+
+def step_seed(seed: int, step: int) -> int:
+    """The seed of a step's random draws: 63 bits that neighbouring steps and seeds do not share."""
+    digest = hashlib.sha256(f"{seed} {step}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def full_precision(accelerator: Accelerator, network: nn.Module) -> Callable[..., Tensor]:
+    """A prepared network's fp32 forward pass, for penalties on its gradient.
+
+    accelerate wraps the forward of what it prepares in autocast, and an autocast around the call
+    does not undo that; the class's own forward does. The penalty must be added to a loss that
+    went through the prepared network, or DDP would not average its gradients.
+    """
+    bare = accelerator.unwrap_model(network)
+    return partial(type(bare).forward, bare)
+
+
+def make_accelerator(config: Options) -> Accelerator:
+    """accelerate's own, with its complaints in our words. Raises OptionError."""
+    tracker = None if config.report_to == "none" else config.report_to
+    if tracker and importlib.util.find_spec(tracker) is None:
+        raise OptionError(f"--report_to {tracker}: pip install {tracker}, or use --report_to none.")
+    try:
+        accelerator = Accelerator(
+            log_with=tracker,
+            project_dir=str(config.output_dir),
+            # Batch statistics are synchronised by the layers; broadcasting them would only cost.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
+    except ValueError as error:  # fp16 without a GPU, an unknown tracker
+        raise OptionError(f"accelerate refuses these settings: {error}") from error
+    accelerator.init_trackers("log")
+    return accelerator
+
+
+C = TypeVar("C", bound=Options)
+
+
+def main(config: type[C], train: Callable[[C], None]) -> None:
+    """Read the command line into a script's Config and train; errors are one sentence, status 1."""
+    try:
+        train(tyro.cli(config, use_underscores=True, config=(tyro.conf.OmitArgPrefixes,)))
+    except ColorhubError as error:
+        sys.exit(f"error: {error}")

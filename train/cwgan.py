@@ -1,0 +1,100 @@
+"""Conditional WGAN with a residual U-Net ("Image Colorization with Conditional WGAN").
+
+    accelerate launch train/cwgan.py --dataset_name data/photos --output_dir runs/cwgan
+
+The generator lowers the L1 distance to the true ab and raises the critic's score; the critic
+estimates the earth mover's distance between true and generated colours, held to slopes near 1 by
+a gradient penalty and to flatness at real photos by R1. `--lambda_adv 0` is the paper's literal
+generator loss. Runs in bf16, fp16 or fp32; the penalties are always fp32.
+"""
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch.optim.lr_scheduler import LambdaLR
+
+from colorhub.critics import ConvCritic
+from colorhub.generators import ResUNet
+from colorhub.objectives import Wasserstein, gradient_penalty, r1_penalty
+from colorhub.training import Options, Run, full_precision, main
+
+
+@dataclass(frozen=True)
+class Config(Options):
+    """Options of the conditional WGAN."""
+
+    network: ResUNet.Config = field(default_factory=ResUNet.Config)
+    critic: ConvCritic.Config = field(default_factory=ConvCritic.Config)
+    num_train_epochs: int = 80
+    """Passes over the data set."""
+    output_dir: Path = Path("runs/cwgan")
+    """Folder of the variant, with checkpoints/ beside it."""
+    lambda_l1: float = 100.0
+    """Weight of the L1 distance to the true ab."""
+    lambda_adv: float = 1.0
+    """Weight of the critic's score in the generator's loss."""
+    lambda_gp: float = 10.0
+    """Weight of the gradient penalty."""
+    lambda_r1: float = 1.0
+    """Weight of the R1 penalty."""
+    n_critic: int = 1
+    """Critic's steps for each of the generator's."""
+    lr_scheduler: Literal["constant", "cosine"] = "constant"
+    """Keep both learning rates, or lower them to 0 over the whole run."""
+
+
+def train(config: Config) -> None:
+    run = Run(config, network=config.network, script=__file__)
+    generator = run.start(ResUNet(config.network))
+    critic = ConvCritic(config.critic)
+    adam = partial(torch.optim.Adam, lr=config.learning_rate, betas=(0.5, 0.9))
+    generator_optimizer, critic_optimizer = adam(generator.parameters()), adam(critic.parameters())
+    schedule = run.schedule(config.lr_scheduler)
+    generator, critic, generator_optimizer, critic_optimizer, *schedulers = run.prepare(
+        generator=generator,
+        critic=critic,
+        generator_optimizer=generator_optimizer,
+        critic_optimizer=critic_optimizer,
+        generator_scheduler=LambdaLR(generator_optimizer, schedule),
+        critic_scheduler=LambdaLR(critic_optimizer, schedule),
+    )
+    critic_fp32 = full_precision(run.accelerator, critic)
+    objective = Wasserstein()
+
+    for _ in run.epochs():
+        for step, (lightness, ab) in run.batches():  # (N, 1, R, R), (N, 2, R, R), in [-1, 1]
+            generator_turn = step % config.n_critic == 0
+            with torch.set_grad_enabled(generator_turn):
+                fake = generator(lightness)
+
+            critic.requires_grad_(True)
+            distance = objective.critic(critic(lightness, ab), critic(lightness, fake.detach()))
+            penalty = gradient_penalty(critic_fp32, lightness, ab, fake)
+            r1 = r1_penalty(critic_fp32, lightness, ab)
+            critic_loss = distance + config.lambda_gp * penalty + config.lambda_r1 * r1
+            critic_optimizer.zero_grad()
+            run.accelerator.backward(critic_loss)
+            critic_optimizer.step()
+            run.report(step, critic=critic_loss, distance=-distance, penalty=penalty, r1=r1)
+
+            if generator_turn:
+                critic.requires_grad_(False)
+                l1 = F.l1_loss(fake.float(), ab)
+                adversarial = objective.generator(critic(lightness, fake))
+                generator_loss = config.lambda_l1 * l1 + config.lambda_adv * adversarial
+                generator_optimizer.zero_grad()
+                run.accelerator.backward(generator_loss)
+                generator_optimizer.step()
+                run.report(step, generator=generator_loss, l1=l1)
+
+            for scheduler in schedulers:
+                scheduler.step()
+    run.finish()
+
+
+if __name__ == "__main__":
+    main(Config, train)
