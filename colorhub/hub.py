@@ -144,9 +144,8 @@ def publish(
     if not (folder / CARD).is_file():
         raise VariantError(f"{folder} has no {CARD}: a variant is published with its card.")
     if constants.ENDPOINT != constants._HF_DEFAULT_ENDPOINT:
-        constants.HF_HUB_DISABLE_XET = (
-            True  # other servers rarely speak Xet, and it has no fallback
-        )
+        # Other servers rarely speak Xet, and the client has no fallback from it.
+        constants.HF_HUB_DISABLE_XET = True
     files = [folder / CONFIG, folder / WEIGHTS, *_papers(folder)]
     api = HfApi(token=token, library_name="colorhub")
     try:
@@ -155,7 +154,7 @@ def publish(
         api.create_repo(repo_id, private=private or None, exist_ok=True)
         before = api.model_info(repo_id, timeout=TIMEOUT)
         if private and not before.private:
-            raise OptionError(f"{repo_id} exists and is public: make it private on its page first.")
+            raise OptionError(f"{repo_id} is public: make it private on its page first.")
         operations = [
             CommitOperationAdd(file.relative_to(folder).as_posix(), file) for file in files
         ]
@@ -258,8 +257,15 @@ def _hub_error(name: str, error: Exception) -> ColorhubError:
         )
     if status in (409, 412):
         return HubError(f"{name} was changed by someone else meanwhile: run the command again.")
-    cause = f"answers {status}" if status else f"cannot be reached ({type(error).__name__})"
-    return HubError(f"The Hub {cause}, and {name} is needed from it. Try again later.")
+    cause = f"answers {status}" if status else f"cannot be reached ({_first_line(error)})"
+    return HubError(f"The Hub {cause}; {name} was not done. Try again later.")
+
+
+def _first_line(error: BaseException) -> str:
+    """The root of a chain of errors, in a line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _ids_of(owner: str | None) -> list[str]:

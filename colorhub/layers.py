@@ -76,5 +76,5 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 
 def channels_last(network: N) -> N:
-    """The network with its weights laid out for the convolutions that are fastest on CPU and GPU."""
+    """The network with its weights laid out for the fastest convolutions."""
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from colorhub.errors import PhotoError
 
@@ -107,13 +107,11 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     if image.mode in ("1", "L") and "transparency" not in image.info:
         return image.convert("L")
     if image.mode in ("LA", "La", "L", "1"):
-        return _on_white(image.convert("RGBA")).convert("L")
+        # Pillow knows no way from premultiplied grey to RGBA but through LA.
+        return _on_white(image.convert("LA").convert("RGBA")).convert("L")
     if image.mode in ("RGBA", "RGBa", "PA") or "transparency" in image.info:
         return _on_white(image.convert("RGBA"))
-    if image.mode == "LAB":  # Pillow converts it only through a colour profile
-        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        return ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
-    return image.convert("RGB")  # palette, CMYK, YCbCr, HSV, RGBX
+    return image.convert("RGB")  # palette, CMYK, YCbCr, HSV, LAB, RGBX
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from colorhub.errors import VariantError
+from colorhub.errors import OptionError, VariantError
 from colorhub.generators import ARCHITECTURES, Generator
 
 FORMAT_VERSION = 1
@@ -118,7 +118,7 @@ def _build(config: dict[str, Any], folder: Path) -> Generator:
             )
     try:
         return cls(cls.Config(**given))  # type: ignore[arg-type]
-    except (ValueError, RuntimeError, TypeError, IndexError) as error:
+    except (OptionError, ValueError, RuntimeError) as error:
         raise VariantError(f"{folder / CONFIG}: no {name} can be built so ({error}).") from error
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from colorhub.errors import OptionError
 from colorhub.layers import pad_to_multiple
 from colorhub.papers import THESIS
 
@@ -28,6 +29,10 @@ class Autoencoder(nn.Module):
         """Lab units that an output of 1 stands for."""
         width: int = 64
         """Channels of the first layer; the others follow."""
+
+        def __post_init__(self) -> None:
+            if self.resolution < 1 or self.width < 2:
+                raise OptionError(f"{self} is no network: give a resolution and a width above 1.")
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -55,6 +60,11 @@ class Autoencoder(nn.Module):
             nn.Conv2d(w // 2, 2, 3, padding=1),
             nn.Tanh(),
         )
+        # Thirteen layers without norms: torch's own start would let the signal fade to nothing.
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)
 
     def forward(self, lightness: Tensor) -> Tensor:
         """(N, 1, H, W) in [-1, 1] to ab (N, 2, H, W) in [-1, 1]."""

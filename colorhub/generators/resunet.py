@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from colorhub.errors import OptionError
 from colorhub.layers import ResBlock, pad_to_multiple
 from colorhub.papers import CWGAN
 from colorhub.ranks import draw_normal
@@ -38,6 +39,14 @@ class ResUNet(nn.Module):
         """Share of channels dropped inside the encoder's blocks."""
         noise_dim: int = 16
         """Length of the noise vector; 0 switches noise off."""
+
+        def __post_init__(self) -> None:
+            sizes = self.resolution, self.width, self.depth, self.noise_dim + 1
+            if min(sizes) < 1 or not 0 <= self.dropout < 1:
+                raise OptionError(
+                    f"{self} is no network: resolution, width and depth must be 1 or more, "
+                    "noise_dim 0 or more, dropout in [0, 1)."
+                )
 
     def __init__(self, config: Config) -> None:
         super().__init__()

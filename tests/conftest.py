@@ -1,0 +1,120 @@
+"""What tests share: a Hub on loopback, photos and variants of their own making."""
+
+import atexit
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from hub_server import HubServer
+
+# huggingface_hub reads its settings once, when it is imported: the server must be up before.
+_SERVER = HubServer(tokens={"owner-token": "owner"})
+_SERVER.start()
+atexit.register(_SERVER.stop)
+_HOME = tempfile.TemporaryDirectory(prefix="colorhub-tests-")
+os.environ |= {
+    "HF_ENDPOINT": _SERVER.url,
+    "HF_HUB_DISABLE_XET": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HOME": _HOME.name,
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "OMP_NUM_THREADS": "1",
+}
+for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "COLORHUB_NAMESPACE", "COLORHUB_VARIANTS_DIR"):
+    os.environ.pop(name, None)
+
+import torch
+from PIL import Image
+
+from colorhub import weights
+from colorhub.generators import Autoencoder, ResUNet
+
+torch.set_num_threads(1)
+
+ROOT = Path(__file__).parent.parent
+TINY = {
+    "ResUNet": ResUNet.Config(resolution=32, width=4, depth=2, noise_dim=2, ab_gain=100.0),
+    "Autoencoder": Autoencoder.Config(resolution=32, width=4, ab_gain=110.0),
+}
+
+
+@pytest.fixture(autouse=True)
+def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test may speak to anything but this machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        host = address[0] if isinstance(address, tuple) else None
+        if host not in (None, "127.0.0.1", "::1", "localhost"):
+            raise AssertionError(f"a test wanted to reach {host}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def hub_server() -> Iterator[HubServer]:
+    """The Hub on loopback that huggingface_hub speaks to, empty."""
+    _SERVER.reset()
+    yield _SERVER
+    _SERVER.reset()
+
+
+def make_photo(width: int = 48, height: int = 40, seed: int = 0) -> Image.Image:
+    """A colourful picture with smooth areas and edges."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, size=(4, 5, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def photo() -> Image.Image:
+    return make_photo()
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen photos to train on and four to measure on, as datasets reads a folder."""
+    folder = tmp_path_factory.mktemp("photos")
+    for split, count in (("train", 16), ("test", 4)):
+        (folder / split).mkdir()
+        for i in range(count):
+            size = (40 + 3 * i, 36 + 5 * (i % 4))
+            make_photo(*size, seed=100 * (split == "test") + i).save(folder / split / f"{i:02}.png")
+    return folder
+
+
+@pytest.fixture(params=TINY)
+def tiny_generator(request: pytest.FixtureRequest) -> ResUNet | Autoencoder:
+    """Each architecture, small, with settings that are not the defaults, ready to colour."""
+    return make_generator(request.param)
+
+
+def make_generator(architecture: str = "ResUNet") -> ResUNet | Autoencoder:
+    """A tiny network with random weights, the same each time, that gives visible colour."""
+    torch.manual_seed(0)
+    config = TINY[architecture]
+    network = ResUNet(config) if isinstance(config, ResUNet.Config) else Autoencoder(config)
+    with torch.no_grad():
+        list(network.parameters())[-1].copy_(torch.tensor([0.1, 0.3]))
+    return network.eval()
+
+
+@pytest.fixture
+def variant_folder(tmp_path: Path) -> Path:
+    """A published variant's folder, card and all."""
+    from colorhub import cards
+
+    folder = tmp_path / "tiny"
+    weights.save(make_generator(), folder, mean_ab=(1.5, 7.25))
+    cards.write(folder)
+    return folder

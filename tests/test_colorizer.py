@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+import torch
+from conftest import make_generator, make_photo
+from PIL import Image
+from skimage.color import rgb2lab
+
+from colorhub import Colorizer, NotFoundError, OptionError, PhotoError
+from colorhub.colorizer import paint
+
+
+@pytest.fixture
+def colorizer():
+    return Colorizer(make_generator(), device="cpu")
+
+
+def lightness_of(picture):
+    return rgb2lab(np.asarray(picture.convert("RGB")) / 255)[..., 0]
+
+
+@pytest.mark.parametrize("size", [(48, 40), (33, 21), (1, 1), (300, 2), (3, 500), (1001, 777)])
+def test_the_result_has_the_photo_s_size_whatever_it_is(colorizer, size):
+    result = colorizer.colorize(make_photo(*size))
+    assert result.mode == "RGB"
+    assert result.size == size
+
+
+def test_the_result_keeps_the_photo_s_own_lightness(colorizer):
+    grey = make_photo(400, 300).convert("L")
+    result = colorizer.colorize(grey)
+    assert np.ptp(np.asarray(result), axis=2).max() > 10  # it has colour
+    # Rounding to 8 bits moves L by up to half a level of the brightest channel's slope.
+    difference = np.abs(lightness_of(result) - lightness_of(grey))
+    assert difference.max() < 0.6
+    assert difference.mean() < 0.15
+
+
+def test_lightness_is_kept_even_where_colours_leave_the_gamut():
+    grey = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (16, 1)))
+    result = paint(grey, torch.tensor([90.0, -90.0]).view(1, 2, 1, 1))
+    assert np.abs(lightness_of(result) - lightness_of(grey)).max() < 0.6
+
+
+def test_a_colour_photo_is_treated_as_its_lightness(colorizer):
+    colored = make_photo(64, 64)
+    rgb = np.asarray(colored)
+    # The grey of the same lightness, by bisection over all levels.
+    levels = rgb2lab(np.arange(256)[:, None, None].repeat(3, axis=2) / 255)[:, 0, 0]
+    same = np.abs(levels[:, None, None] - lightness_of(colored)).argmin(axis=0).astype(np.uint8)
+    one, two = (np.asarray(colorizer.colorize(each), int) for each in (rgb, same))
+    assert np.abs(one - two).max() <= 6
+
+
+def test_strength_zero_is_grey_and_more_is_stronger(colorizer, photo):
+    def chroma(strength):
+        lab = rgb2lab(np.asarray(colorizer.colorize(photo, strength=strength)) / 255)
+        return np.hypot(lab[..., 1], lab[..., 2]).mean()
+
+    assert chroma(0) < 0.1 < chroma(0.5) < chroma(1) < chroma(1.5)
+    for wrong in (-0.1, float("nan")):
+        with pytest.raises(OptionError, match="strength"):
+            colorizer.colorize(photo, strength=wrong)
+
+
+def test_a_seed_fixes_the_colours_and_another_gives_others(colorizer, photo):
+    first, again, other = (np.asarray(colorizer.colorize(photo, seed=s)) for s in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_colouring_does_not_touch_the_caller_s_random_state(colorizer, photo):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    colorizer.colorize(photo)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_strips_make_no_difference(colorizer, monkeypatch):
+    photo = make_photo(120, 90)
+    whole = np.asarray(colorizer.colorize(photo))
+    monkeypatch.setattr("colorhub.colorizer.STRIP", 500)
+    strips = np.asarray(colorizer.colorize(photo))
+    assert np.abs(whole.astype(int) - strips).max() <= 1
+
+
+def test_chroma_is_brought_to_full_size_by_bicubic_interpolation():
+    ab = torch.randn(1, 2, 9, 12) * 8
+    photo = Image.new("L", (96, 72), 128)
+    result = rgb2lab(np.asarray(paint(photo, ab)) / 255)[..., 1:]
+    expected = torch.nn.functional.interpolate(ab, size=(72, 96), mode="bicubic")
+    assert np.abs(result - expected[0].permute(1, 2, 0).numpy()).mean() < 0.5
+
+
+def test_tensors_go_in_and_out_in_the_same_range(colorizer):
+    ab = colorizer(torch.rand(3, 1, 20, 30) * 2 - 1)
+    assert ab.shape == (3, 2, 20, 30)
+    assert ab.abs().max() <= 1
+
+
+def test_a_file_and_its_bytes_and_its_picture_give_the_same(colorizer, photo, tmp_path):
+    photo.save(tmp_path / "photo.png")
+    results = [
+        np.asarray(colorizer.colorize(each))
+        for each in (
+            tmp_path / "photo.png",
+            str(tmp_path / "photo.png"),
+            (tmp_path / "photo.png").read_bytes(),
+            photo,
+            np.asarray(photo),
+        )
+    ]
+    assert all(np.array_equal(results[0], result) for result in results[1:])
+    with pytest.raises(PhotoError, match="no such file"):
+        colorizer.colorize("absent.jpg")
+
+
+def test_running_out_of_memory_moves_the_work_to_the_cpu_with_a_warning(
+    colorizer, photo, monkeypatch
+):
+    expected = np.asarray(colorizer.colorize(photo))
+    forward = colorizer.generator.forward
+    failures = [torch.OutOfMemoryError("CUDA out of memory")]
+
+    def scarce(*arguments, **options):
+        if failures:
+            raise failures.pop()
+        return forward(*arguments, **options)
+
+    monkeypatch.setattr(colorizer.generator, "forward", scarce)
+    with pytest.warns(UserWarning, match="out of memory: colouring on the CPU"):
+        result = colorizer.colorize(photo)
+    assert np.array_equal(np.asarray(result), expected)
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(OptionError, match="choose auto, cpu, cuda or mps"):
+        Colorizer(make_generator(), device="tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(OptionError, match="no cuda device"):
+            Colorizer(make_generator(), device="cuda")
+
+
+def test_a_variant_is_saved_and_loaded_whole(variant_folder, photo, tmp_path):
+    (variant_folder / "README.md").write_text(
+        (variant_folder / "README.md").read_text() + "\nA sentence by hand.\n"
+    )
+    colorizer = Colorizer.from_pretrained(variant_folder, device="cpu")
+    colorizer.save_pretrained(tmp_path / "copy")
+    again = Colorizer.from_pretrained(tmp_path / "copy", device="cpu")
+    assert np.array_equal(np.asarray(colorizer.colorize(photo)), np.asarray(again.colorize(photo)))
+    assert "A sentence by hand." in (tmp_path / "copy" / "README.md").read_text()
+
+
+def test_a_name_that_is_no_variant_says_which_there_are():
+    with pytest.raises(NotFoundError, match=r"no variant 'cwgam'.*Bundled"):
+        Colorizer.from_pretrained("cwgam")
