@@ -8,6 +8,7 @@ one process sees with batches of N x B.
 """
 
 import glob
+import mimetypes
 import os
 import random
 from collections.abc import Iterator
@@ -92,6 +93,13 @@ def decode_row(row: dict[str, Any], *, at_least: int | None = None) -> Image.Ima
         raise PhotoError(str(error).replace("the picture", row_name(row))) from error
 
 
+def is_picture(row: dict[str, Any]) -> bool:
+    """Whether a row's name says that it is a picture: archives hold texts and tables as well."""
+    path = (row["image"] or {}).get("path")
+    kind = mimetypes.guess_type(path.split("::")[0])[0] if path else None
+    return kind is None or kind.startswith("image/")
+
+
 def row_name(row: dict[str, Any]) -> str:
     """What to call a row's picture in a message."""
     path = (row["image"] or {}).get("path")
@@ -127,7 +135,8 @@ def crop(photo: Image.Image, resolution: int, draw: random.Random) -> Image.Imag
 class PhotoBatches(IterableDataset[Batch]):
     """One epoch of batches for one rank; `set_epoch` chooses which.
 
-    Rows held locally are permuted anew each epoch and dealt out singly: row i of the permutation
+    Files that are no pictures by their names are passed over in silence, broken and grey photos
+    are skipped and reported. Rows held locally are permuted anew each epoch and dealt out singly: row i of the permutation
     goes to rank i % world. Streams are shuffled in a buffer and divided by shards where their
     number allows, else likewise. Leftovers that fill no batch are dropped, but what was skipped
     is always reported, at the latest with an empty batch at the end.
@@ -168,6 +177,8 @@ class PhotoBatches(IterableDataset[Batch]):
         squares: list[np.ndarray] = []
         skipped: list[str] = []
         for key, row in self._own_rows():
+            if not is_picture(row):
+                continue
             try:
                 photo = decode_row(row, at_least=self.resolution)
                 if is_grey(photo):

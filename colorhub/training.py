@@ -202,8 +202,8 @@ class Run:
         self._last_row = (self.progress.photos, self._clock)
         while not self._done():
             yield self.progress.epoch + 1
-            if self.progress.batch == 0:
-                break  # stopped before the epoch's first step
+            if self._done():
+                return  # cut short by --max_train_steps: the epoch may go on another time
             self.progress.epoch += 1
             self.progress.batch = 0
             self.progress.epoch_losses = {}
@@ -217,8 +217,6 @@ class Run:
         progress = self.progress
         self.photos.set_epoch(progress.epoch)
         for rgb in self._agreed_batches():
-            if self._done():
-                return
             torch.manual_seed(step_seed(self.config.seed, progress.step + 1))
             lightness, ab = self._to_lab(rgb)
             yield progress.step + 1, (lightness, ab)
@@ -226,10 +224,12 @@ class Run:
             progress.batch += 1
             progress.photos += len(rgb) * self.accelerator.num_processes
             self._bar.update()
-            if progress.step % self.config.logging_steps == 0 or self._done():
+            if log_now := progress.step % self.config.logging_steps == 0:
                 self._log_row()
-            if progress.step % self.config.checkpointing_steps == 0:
+            if progress.step % self.config.checkpointing_steps == 0 or self._done():
                 self._checkpoint()
+            if self._done() and not log_now:
+                self._log_row()  # after the checkpoint: a resumed run starts this row anew
 
     def report(self, step: int, **losses: Tensor) -> None:
         """Losses (scalars) of this step, for the log. A non-finite one raises DataError."""
@@ -255,10 +255,12 @@ class Run:
 
     def finish(self) -> None:
         """Write the last checkpoint and the variant's folder, measure it, publish it if asked."""
-        self._checkpoint()
+        if self.progress.batch == 0:
+            self._checkpoint()  # a run cut short has made its own, before the epoch was wound up
         self._bar.close()
         if self.is_main:
             self._save_variant()
+            self._write_samples(self.progress.epoch + (self.progress.batch > 0))
             self._measure()
             cards.write(self.output)
             self.say(f"The variant is in {self.output}.")
@@ -350,15 +352,17 @@ class Run:
             return
         if epoch % config.validation_epochs == 0:
             self._save_variant()
-            generator = self.generator()
-            sheet = triptychs(
-                Colorizer(generator, device=str(self.device)), config.validation_images
-            )
-            generator.train()
-            save_photo(sheet, self.output / "samples" / f"epoch-{epoch:03}.png")
+            self._write_samples(epoch)
         if config.hub_epochs and epoch % config.hub_epochs == 0:
             self._save_variant()
             self._publish(revision=f"epoch-{epoch}")
+
+    def _write_samples(self, epoch: int) -> None:
+        generator = self.generator()
+        colorizer = Colorizer(generator, device=str(self.device))
+        sheet = triptychs(colorizer, self.config.validation_images)
+        generator.train()
+        save_photo(sheet, self.output / "samples" / f"epoch-{epoch:03}.png")
 
     def _save_variant(self) -> None:
         weights.save(self.generator(), self.output, mean_ab=self._mean_ab())
@@ -465,7 +469,7 @@ class Run:
             path = Path(wanted)
         if path is None:
             if self.log:
-                self.log.cut(0)
+                self.log.cut(0, every=1)
             return
         state = checkpoints.load(path)
         for name, now in self._pinned().items():
@@ -485,7 +489,7 @@ class Run:
         if self.accelerator.scaler is not None and "scaler" in state:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.log:
-            self.log.cut(self.progress.step)
+            self.log.cut(self.progress.step, every=self.config.logging_steps)
         self.say(f"Resumed from {path}: step {self.progress.step}.")
 
     def say(self, line: str) -> None:
@@ -501,14 +505,17 @@ class Run:
         passes = len(self.photos) * self.config.num_train_epochs
         return min(limit or passes, passes)
 
-    def schedule(self, name: str) -> Callable[[int], float]:
-        """Step to learning-rate factor: "constant", or "cosine" from 1 to 0 over the whole run."""
+    def schedule(self, name: str, *, every: int = 1) -> Callable[[int], float]:
+        """An optimiser's step to its learning rate's factor: "constant", or "cosine" from 1 to 0.
+
+        `every` is how many of the run's steps pass between two of the optimiser's.
+        """
         if name == "constant":
             return lambda step: 1.0
         total = self.total_steps()
         if total is None:
             raise OptionError(f"--lr_scheduler {name} on a stream needs --max_train_steps.")
-        return lambda step: 0.5 * (1 + math.cos(math.pi * min(step / total, 1)))
+        return lambda step: 0.5 * (1 + math.cos(math.pi * min(step * every / total, 1)))
 
     def _progress_bar(self) -> tqdm:
         return tqdm(
@@ -536,9 +543,10 @@ class Log:
         else:
             self._write([*rows, _rounded(row)])
 
-    def cut(self, step: int) -> None:
-        """Forget the rows after `step`."""
-        self._write([row for row in self._rows() if int(row["step"]) <= step])
+    def cut(self, step: int, *, every: int) -> None:
+        """Forget the rows after `step`, and those of runs that stopped between two full rows."""
+        rows = [(int(row["step"]), row) for row in self._rows()]
+        self._write([row for at, row in rows if at <= step and at % every == 0])
 
     def _rows(self) -> list[dict[str, Any]]:
         if not self.path.exists():
@@ -585,6 +593,8 @@ def make_accelerator(config: Options) -> Accelerator:
         raise OptionError(f"--report_to {tracker}: pip install {tracker}, or use --report_to none.")
     try:
         accelerator = Accelerator(
+            # Without this, processes on a machine that has no GPU would not find each other.
+            cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
             log_with=tracker,
             project_dir=str(config.output_dir),
             # Batch statistics are synchronised by the layers; broadcasting them would only cost.

@@ -53,14 +53,22 @@ def train(config: Config) -> None:
     critic = ConvCritic(config.critic)
     adam = partial(torch.optim.Adam, lr=config.learning_rate, betas=(0.5, 0.9))
     generator_optimizer, critic_optimizer = adam(generator.parameters()), adam(critic.parameters())
-    schedule = run.schedule(config.lr_scheduler)
-    generator, critic, generator_optimizer, critic_optimizer, *schedulers = run.prepare(
+    generator_factor = run.schedule(config.lr_scheduler, every=config.n_critic)
+    critic_factor = run.schedule(config.lr_scheduler)
+    (
+        generator,
+        critic,
+        generator_optimizer,
+        critic_optimizer,
+        generator_scheduler,
+        critic_scheduler,
+    ) = run.prepare(
         generator=generator,
         critic=critic,
         generator_optimizer=generator_optimizer,
         critic_optimizer=critic_optimizer,
-        generator_scheduler=LambdaLR(generator_optimizer, schedule),
-        critic_scheduler=LambdaLR(critic_optimizer, schedule),
+        generator_scheduler=LambdaLR(generator_optimizer, generator_factor),
+        critic_scheduler=LambdaLR(critic_optimizer, critic_factor),
     )
     critic_fp32 = full_precision(run.accelerator, critic)
     objective = Wasserstein()
@@ -79,6 +87,7 @@ def train(config: Config) -> None:
             critic_optimizer.zero_grad()
             run.accelerator.backward(critic_loss)
             critic_optimizer.step()
+            critic_scheduler.step()
             run.report(step, critic=critic_loss, distance=-distance, penalty=penalty, r1=r1)
 
             if generator_turn:
@@ -89,10 +98,8 @@ def train(config: Config) -> None:
                 generator_optimizer.zero_grad()
                 run.accelerator.backward(generator_loss)
                 generator_optimizer.step()
+                generator_scheduler.step()
                 run.report(step, generator=generator_loss, l1=l1)
-
-            for scheduler in schedulers:
-                scheduler.step()
     run.finish()
 
 

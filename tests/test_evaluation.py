@@ -1,0 +1,95 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, make_generator, make_photo
+
+from colorhub import Colorizer, DataError
+from colorhub.data import open_rows
+from colorhub.evaluation import evaluate
+from colorhub.generators import Autoencoder
+from colorhub.metrics import ab_rmse, ciede2000, colorfulness, mean_interval, psnr, ssim
+
+
+def flat(*rgb):
+    return np.full((16, 16, 3), rgb, np.uint8)
+
+
+def test_psnr_of_a_known_difference():
+    # 20 log10(255 / 10) dB for a difference of 10 levels everywhere
+    assert psnr(flat(100, 100, 100), flat(110, 110, 110)) == pytest.approx(28.1308, abs=1e-3)
+    assert psnr(flat(1, 2, 3), flat(1, 2, 3)) == 100
+
+
+def test_ciede2000_of_a_known_pair():
+    # sRGB red against sRGB green, 86.61 in the literature's calculators
+    assert ciede2000(flat(255, 0, 0), flat(0, 255, 0)) == pytest.approx(86.61, abs=0.02)
+    assert ciede2000(flat(9, 9, 9), flat(9, 9, 9)) == 0
+
+
+def test_ab_rmse_ignores_lightness():
+    assert ab_rmse(flat(50, 50, 50), flat(200, 200, 200)) < 0.01
+    # a and b of sRGB red are 80.09 and 67.20, of grey 0
+    expected = np.sqrt((80.09**2 + 67.20**2) / 2)
+    assert ab_rmse(flat(255, 0, 0), flat(99, 99, 99)) == pytest.approx(expected, abs=0.05)
+
+
+def test_colorfulness_of_grey_and_of_a_flat_colour():
+    assert colorfulness(flat(77, 77, 77)) == 0
+    # rg = 100, yb = 50 everywhere, no spread: 0.3 * sqrt(100^2 + 50^2)
+    assert colorfulness(flat(100, 0, 0)) == pytest.approx(0.3 * np.hypot(100, 50))
+
+
+def test_ssim_is_one_for_equal_pictures_and_less_for_others():
+    photo = np.asarray(make_photo())
+    assert ssim(photo, photo) == pytest.approx(1)
+    assert ssim(photo, photo[::-1]) < 0.9
+
+
+def test_the_interval_holds_the_mean_and_narrows_with_more_photos():
+    random = np.random.default_rng(0)
+    few, many = (mean_interval(random.normal(5, 2, size)) for size in (20, 2000))
+    for interval in (few, many):
+        assert interval["low"] < interval["mean"] < interval["high"]
+    assert many["high"] - many["low"] < (few["high"] - few["low"]) / 3
+    # The normal approximation of a mean's 95 % interval, 2 * 1.96 * sigma / sqrt(n)
+    assert many["high"] - many["low"] == pytest.approx(3.92 * 2 / np.sqrt(2000), rel=0.1)
+
+
+def test_a_network_that_says_the_mean_scores_as_the_mean_baseline(photo_folder):
+    generator = Autoencoder(TINY["Autoencoder"])
+    mean = torch.tensor([4.0, 9.0])
+    with torch.no_grad():
+        for parameter in generator.parameters():
+            parameter.zero_()
+        generator.decoder[-2].bias.copy_(torch.atanh(mean / generator.config.ab_gain))
+    rows = open_rows(str(photo_folder), split="test")
+    colorizer = Colorizer(generator, device="cpu")
+    results = evaluate(colorizer, rows, mean_ab=(4.0, 9.0))
+    assert results["images"] == 4 and results["skipped"] == []
+    ours, mean_ab, grey = (results["metrics"][m] for m in ("variant", "mean_ab", "grey"))
+    for metric in ours:
+        assert ours[metric]["mean"] == pytest.approx(mean_ab[metric]["mean"], rel=0.02), metric
+    assert grey["colorfulness"]["mean"] < 0.2 < results["truth"]["colorfulness"]["mean"]
+    assert json.loads(json.dumps(results)) == results
+
+
+def test_no_mean_no_baseline_and_no_more_photos_than_asked(photo_folder):
+    rows = open_rows(str(photo_folder), split="test", streaming=True)
+    colorizer = Colorizer(make_generator(), device="cpu")
+    results = evaluate(colorizer, rows, mean_ab=None, max_images=2)
+    assert set(results["metrics"]) == {"variant", "grey"}
+    assert results["images"] == 2
+
+
+def test_photos_without_colour_are_skipped_and_listed(tmp_path):
+    make_photo().convert("L").save(tmp_path / "grey.png")
+    (tmp_path / "broken.png").write_bytes(b"broken")
+    rows = open_rows(str(tmp_path))
+    colorizer = Colorizer(make_generator(), device="cpu")
+    with pytest.raises(DataError, match="2 skipped"):
+        evaluate(colorizer, rows, mean_ab=None)
+    make_photo().save(tmp_path / "good.png")
+    results = evaluate(colorizer, open_rows(str(tmp_path)), mean_ab=None)
+    assert results["images"] == 1 and len(results["skipped"]) == 2

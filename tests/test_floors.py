@@ -1,0 +1,71 @@
+"""The package's shape: what may import what, and what is public."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+import colorhub
+
+FLOORS = [
+    ("errors", "ranks", "papers"),
+    ("color", "layers", "metrics", "objectives", "photos", "provenance"),
+    ("generators", "critics", "checkpoints", "data"),
+    ("weights",),
+    ("hub", "cards"),
+    ("colorizer",),
+    ("samples", "evaluation"),
+    ("training",),
+    ("app",),
+    ("cli",),
+]
+FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+ONLY_IN = {
+    "accelerate": {"training"},
+    "datasets": {"data"},
+    "gradio": {"app"},
+    "skimage": {"metrics", "samples"},
+}
+MODULES = sorted(path for path in (ROOT / "colorhub").rglob("*.py") if path.stem[0] != "_")
+MODULES += sorted((ROOT / "colorhub").glob("*/__init__.py"))
+
+
+def module_of(path: Path) -> str:
+    return path.relative_to(ROOT / "colorhub").parts[0].removesuffix(".py")
+
+
+def imports(path: Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "colorhub":
+                yield from ((f"colorhub.{alias.name}", node.lineno) for alias in node.names)
+            else:
+                yield node.module, node.lineno
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_from_floors_below_its_own(path):
+    module = module_of(path)
+    for name, line in imports(path):
+        package, *rest = name.split(".")
+        if package == "colorhub" and rest and rest[0] != module and rest[0] in FLOOR:
+            assert FLOOR[rest[0]] < FLOOR[module], f"{path}:{line} imports {name}"
+        if package in ONLY_IN:
+            assert module in ONLY_IN[package], f"{path}:{line} imports {package}"
+
+
+def test_every_module_has_its_floor():
+    assert {module_of(path) for path in MODULES} == set(FLOOR)
+
+
+def test_the_public_names_are_listed_and_there():
+    assert colorhub.__all__ == sorted(colorhub.__all__)
+    for name in colorhub.__all__:
+        assert getattr(colorhub, name).__doc__
+    errors = [getattr(colorhub, name) for name in colorhub.__all__ if name.endswith("Error")]
+    assert all(issubclass(error, colorhub.ColorhubError) for error in errors)
+    with pytest.raises(AttributeError, match="no attribute 'absent'"):
+        _ = colorhub.absent
