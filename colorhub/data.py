@@ -135,11 +135,11 @@ def crop(photo: Image.Image, resolution: int, draw: random.Random) -> Image.Imag
 class PhotoBatches(IterableDataset[Batch]):
     """One epoch of batches for one rank; `set_epoch` chooses which.
 
-    Files that are no pictures by their names are passed over in silence, broken and grey photos
-    are skipped and reported. Rows held locally are permuted anew each epoch and dealt out singly: row i of the permutation
+    Rows held locally are permuted anew each epoch and dealt out singly: row i of the permutation
     goes to rank i % world. Streams are shuffled in a buffer and divided by shards where their
-    number allows, else likewise. Leftovers that fill no batch are dropped, but what was skipped
-    is always reported, at the latest with an empty batch at the end.
+    number allows, else likewise. Files that are no pictures by their names are passed over;
+    broken and grey photos are skipped and reported, at the latest with an empty batch at the end.
+    Leftovers that fill no batch are dropped.
     """
 
     def __init__(

@@ -100,11 +100,13 @@ def resolve(
         return Variant(Path(name).resolve().name, Path(name), "local")
     match = _HUB_ID.fullmatch(name)
     if match is None or ".." in name:
-        known = ", ".join(local_variants())
-        hint = " Only Hub repositories have revisions." if revision else ""
+        others = (
+            "a folder, or owner/name[@revision] on the Hub" if folders else "owner/name[@revision]"
+        )
+        if revision is not None:
+            others = "owner/name: only Hub repositories have revisions"
         raise NotFoundError(
-            f"There is no variant {name!r}.{hint} Bundled: {known}. "
-            "Others are given as a folder or as owner/name[@revision] on the Hub."
+            f"There is no variant {name!r}: choose {', '.join(local_variants())}, or {others}."
         )
     return _fetch(match[1], revision or match[2], token)
 
@@ -257,15 +259,8 @@ def _hub_error(name: str, error: Exception) -> ColorhubError:
         )
     if status in (409, 412):
         return HubError(f"{name} was changed by someone else meanwhile: run the command again.")
-    cause = f"answers {status}" if status else f"cannot be reached ({_first_line(error)})"
-    return HubError(f"The Hub {cause}; {name} was not done. Try again later.")
-
-
-def _first_line(error: BaseException) -> str:
-    """The root of a chain of errors, in a line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    cause = f"answers {status}" if status else f"cannot be reached ({type(error).__name__})"
+    return HubError(f"The Hub {cause}, and {name} needs it. Try again later.")
 
 
 def _ids_of(owner: str | None) -> list[str]:

@@ -11,7 +11,6 @@ Every random draw of a step follows from (seed, step), and ranks draw for the jo
 resumed run on local data goes on as if it had never stopped and N processes compute what one would.
 """
 
-import csv
 import hashlib
 import importlib.util
 import math
@@ -38,85 +37,13 @@ from colorhub.data import PhotoBatches, open_rows
 from colorhub.errors import ColorhubError, DataError, OptionError
 from colorhub.evaluation import evaluate
 from colorhub.layers import channels_last
+from colorhub.options import Options
 from colorhub.photos import save_photo
 from colorhub.ranks import mean_over_ranks
+from colorhub.runlog import Log
 from colorhub.samples import triptychs
 
 G = TypeVar("G", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options of every training script; a script's Config adds its paper's own."""
-
-    dataset_name: str | None = None
-    """Hub id or local folder of a data set with an image column."""
-    data_files: tuple[str, ...] = ()
-    """Instead: files, globs or URLs of Parquet files, pictures, or archives of pictures."""
-    dataset_config_name: str | None = None
-    """Configuration of the data set, where it has several."""
-    train_split: str = "train"
-    """Split to train on."""
-    validation_split: str | None = None
-    """Split of --dataset_name to measure the result on."""
-    max_validation_images: int = 500
-    """Photos of the validation split to measure on."""
-    image_column: str | None = None
-    """Column that holds the photos; found by itself if there is only one."""
-    streaming: bool = False
-    """Read the data set as it comes instead of downloading it first."""
-    train_batch_size: int = 16
-    """Photos a step, for each process."""
-    num_train_epochs: int = 50
-    """Passes over the data set."""
-    max_train_steps: int | None = None
-    """Stop after so many steps, whatever the epochs."""
-    learning_rate: float = 2e-4
-    """Learning rate of the optimisers."""
-    seed: int = 0
-    """Seed of everything that is drawn."""
-    output_dir: Path = Path("runs/variant")
-    """Folder of the variant, with checkpoints/ beside it."""
-    checkpointing_steps: int = 500
-    """Steps between checkpoints."""
-    checkpoints_total_limit: int | None = 2
-    """Checkpoints to keep."""
-    resume_from_checkpoint: str | None = None
-    """A checkpoint's folder, or "latest" in --output_dir."""
-    init_from: str | None = None
-    """Variant whose weights the generator starts from: a name, a folder or a Hub id."""
-    validation_epochs: int = 1
-    """Epochs between triptychs (input, truth, output) and saved weights."""
-    validation_images: tuple[Path, ...] = ()
-    """Colour photos for the triptychs; by default photographs bundled with scikit-image."""
-    logging_steps: int = 20
-    """Steps that one row of the log averages over."""
-    report_to: str = "tensorboard"
-    """Tracker beside training_log.csv: one that accelerate knows, or none."""
-    dataloader_num_workers: int = 1
-    """Processes that decode photos, for each training process."""
-    license: str | None = None
-    """Licence of the weights, as the Hub writes it; by default the one the data set states."""
-    push_to_hub: bool = False
-    """Publish the variant on the Hub at the end."""
-    hub_model_id: str | None = None
-    """Repository to publish to; by default the output folder's name under your account."""
-    hub_private_repo: bool = False
-    """Make the repository private."""
-    hub_epochs: int | None = None
-    """With --push_to_hub: also publish every so many epochs, as revision epoch-N."""
-
-    def __post_init__(self) -> None:
-        if bool(self.dataset_name) == bool(self.data_files):
-            raise OptionError("Say what to train on: either --dataset_name or --data_files.")
-        if self.validation_split and not self.dataset_name:
-            raise OptionError("--validation_split is a split of --dataset_name: name one.")
-        if self.hub_epochs and not self.push_to_hub:
-            raise OptionError("--hub_epochs publishes: give --push_to_hub as well.")
-        for name, value in asdict(self).items():
-            counts = name.endswith(("_steps", "_epochs", "_size", "_limit", "_images"))
-            if counts and isinstance(value, int) and value < 1:
-                raise OptionError(f"--{name} is {value}; it must be 1 or more.")
 
 
 @dataclass
@@ -173,7 +100,8 @@ class Run:
         torch.manual_seed(config.seed)  # the networks' first weights, the same on every rank
 
     def start(self, generator: G) -> G:
-        """The generator with the weights of --init_from, if that was given."""
+        """Make this the run's generator, with the weights of --init_from if that was given."""
+        self._generator = generator
         if self.config.init_from:
             source = weights.load(hub.resolve(self.config.init_from).folder)
             try:
@@ -251,7 +179,7 @@ class Run:
 
     def generator(self) -> Any:
         """The bare generator, without what accelerate put around it."""
-        return self.accelerator.unwrap_model(self.parts["generator"])
+        return self._generator
 
     def finish(self) -> None:
         """Write the last checkpoint and the variant's folder, measure it, publish it if asked."""
@@ -525,48 +453,6 @@ class Run:
             unit_scale=self.config.train_batch_size * self.accelerator.num_processes,
             disable=not self.is_main,
         )
-
-
-class Log:
-    """training_log.csv: a row every few steps, cut back to the checkpoint on resume."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def append(self, row: dict[str, float]) -> None:
-        """Add a row; a column that is new makes the file anew with it."""
-        rows = self._rows()
-        columns = list(rows[0]) if rows else []
-        if set(row) <= set(columns):
-            with open(self.path, "a", newline="") as file:
-                csv.DictWriter(file, columns).writerow(_rounded(row))
-        else:
-            self._write([*rows, _rounded(row)])
-
-    def cut(self, step: int, *, every: int) -> None:
-        """Forget the rows after `step`, and those of runs that stopped between two full rows."""
-        rows = [(int(row["step"]), row) for row in self._rows()]
-        self._write([row for at, row in rows if at <= step and at % every == 0])
-
-    def _rows(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        with open(self.path, newline="") as file:
-            return list(csv.DictReader(file))
-
-    def _write(self, rows: list[dict[str, Any]]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        part = self.path.with_suffix(".part")
-        with open(part, "w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        part.replace(self.path)
-
-
-def _rounded(row: dict[str, float]) -> dict[str, str]:
-    return {name: f"{value:.6g}" for name, value in row.items()}
 
 
 def step_seed(seed: int, step: int) -> int:

@@ -178,8 +178,11 @@ def _check_finite(name: str, tensor: Tensor, why: str) -> None:
 
 def sha256(path: Path) -> str:
     """A file's SHA-256 as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _some(names: list[str]) -> str:

@@ -10,13 +10,14 @@ import colorhub
 
 FLOORS = [
     ("errors", "ranks", "papers"),
-    ("color", "layers", "metrics", "objectives", "photos", "provenance"),
-    ("generators", "critics", "checkpoints", "data"),
+    ("color", "layers", "options", "runlog", "metrics", "objectives", "photos", "provenance"),
+    ("backbones", "generators", "critics", "checkpoints", "data"),
     ("weights",),
     ("hub", "cards"),
     ("colorizer",),
     ("samples", "evaluation"),
     ("training",),
+    ("studio",),
     ("app",),
     ("cli",),
 ]
@@ -24,7 +25,7 @@ FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
     "accelerate": {"training"},
     "datasets": {"data"},
-    "gradio": {"app"},
+    "gradio": {"app", "studio"},
     "skimage": {"metrics", "samples"},
 }
 MODULES = sorted(path for path in (ROOT / "colorhub").rglob("*.py") if path.stem[0] != "_")

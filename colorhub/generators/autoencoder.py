@@ -62,9 +62,9 @@ class Autoencoder(nn.Module):
         )
         # Thirteen layers without norms: torch's own start would let the signal fade to nothing.
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+                module.bias.data.zero_()
 
     def forward(self, lightness: Tensor) -> Tensor:
         """(N, 1, H, W) in [-1, 1] to ab (N, 2, H, W) in [-1, 1]."""
