@@ -92,11 +92,11 @@ def _load(variant: Variant, written: float) -> Colorizer:
 
 @lru_cache(maxsize=128)
 def _result(photo: str, variant: Variant, written: float, seed: int) -> Result:
-    opened = opened(photo)
+    picture = opened(photo)
     with _model:
         colorizer = _load(variant, written)
         start = time.perf_counter()
-        ab = colorizer.predict(opened, seed=seed)
+        ab = colorizer.predict(picture, seed=seed)
         return Result(variant, ab, time.perf_counter() - start, colorizer.device.type)
 
 
