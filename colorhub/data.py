@@ -57,10 +57,8 @@ def open_rows(
     try:
         if data_files:
             files = {split: [_absolute(name) for name in data_files]}
-            parquet = all(name.split("?")[0].endswith(".parquet") for name in data_files)
-            builder = "parquet" if parquet else "imagefolder"
             rows = datasets.load_dataset(
-                builder, data_files=files, split=split, streaming=streaming
+                _builder(data_files), data_files=files, split=split, streaming=streaming
             )
         else:
             rows = datasets.load_dataset(
@@ -228,6 +226,14 @@ def _image_column(rows: Rows, wanted: str | None) -> str:
     if wanted is None:
         raise DataError(f"Say which column holds the photos with --image_column ({found}).")
     raise DataError(f"Column {wanted!r} holds no pictures ({found}).")
+
+
+def _builder(data_files: tuple[str, ...]) -> str:
+    """The part of `datasets` that reads these files."""
+    for builder, extension in (("parquet", ".parquet"), ("webdataset", ".tar")):
+        if all(name.split("?")[0].endswith(extension) for name in data_files):
+            return builder
+    return "imagefolder"
 
 
 def _absolute(name: str) -> str:

@@ -1,4 +1,5 @@
 import io
+import tarfile
 import zipfile
 from collections import Counter
 
@@ -109,6 +110,21 @@ def test_a_zip_at_a_url_is_read_and_its_text_files_passed_over(hub_server, zippe
     found = batches(rows)
     assert sum(len(batch.rgb) for batch in found) == 12
     assert not [reason for batch in found for reason in batch.skipped]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_tar_at_a_url_is_read(hub_server, streaming):
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as file:
+        for i in range(8):
+            content = png(make_photo(seed=i))
+            about = tarfile.TarInfo(f"val_256/Places365_val_{i:08}.png")
+            about.size = len(content)
+            file.addfile(about, io.BytesIO(content))
+    hub_server.static["/files/val.tar"] = archive.getvalue()
+    address = f"{hub_server.url}/files/val.tar".replace("127.0.0.1", "localhost")
+    rows = open_rows(None, data_files=(address,), streaming=streaming)
+    assert sum(len(batch.rgb) for batch in batches(rows)) == 8
 
 
 def test_parquet_shards_at_urls_are_streamed(hub_server, tmp_path):

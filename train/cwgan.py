@@ -43,6 +43,10 @@ class Config(Options):
     """Weight of the R1 penalty."""
     n_critic: int = 1
     """Critic's steps for each of the generator's."""
+    adam_beta1: float = 0.5
+    """Adam's decay of the first moment, in both optimisers."""
+    adam_beta2: float = 0.9
+    """Adam's decay of the second moment, in both optimisers."""
     lr_scheduler: Literal["constant", "cosine"] = "constant"
     """Keep both learning rates, or lower them to 0 over the whole run."""
 
@@ -51,7 +55,8 @@ def train(config: Config) -> None:
     run = Run(config, network=config.network, script=__file__)
     generator = run.start(ResUNet(config.network))
     critic = ConvCritic(config.critic)
-    adam = partial(torch.optim.Adam, lr=config.learning_rate, betas=(0.5, 0.9))
+    betas = config.adam_beta1, config.adam_beta2
+    adam = partial(torch.optim.Adam, lr=config.learning_rate, betas=betas)
     generator_optimizer, critic_optimizer = adam(generator.parameters()), adam(critic.parameters())
     generator_factor = run.schedule(config.lr_scheduler, every=config.n_critic)
     critic_factor = run.schedule(config.lr_scheduler)
