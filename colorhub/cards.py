@@ -61,6 +61,36 @@ def front_matter(text: str) -> dict[str, Any]:
     return yaml.safe_load(match[1])
 
 
+def update_table(readme: str | os.PathLike[str], variants: str | os.PathLike[str]) -> None:
+    """Write the table of the variants in a folder between README's table marks."""
+    path = Path(readme)
+    text = path.read_text(encoding="utf-8")
+    start, end = text.index("<!-- table -->\n") + 15, text.index("<!-- /table -->")
+    write_text(path, text[:start] + _variants_table(Path(variants)) + text[end:])
+
+
+def _variants_table(variants: Path) -> str:
+    shown = ("ab_rmse", "ciede2000", "colorfulness")
+    heads = ["variant", "network", "MB", *(f"{METRICS[m][0]} {METRICS[m][1]}" for m in shown)]
+    lines = ["| " + " | ".join(map(str.strip, heads)) + " |", "|---" * len(heads) + "|"]
+    baselines = {}
+    for config in sorted(variants.glob("*/config.json")):
+        facts = _Facts(config.parent)
+        size = (config.parent / "model.safetensors").stat().st_size / 1e6
+        link = f"[{facts.name}](model_cards/{facts.name}/README.md)"
+        metrics = facts.results["metrics"]
+        cells = [f"{metrics['variant'][metric]['mean']:.2f}" for metric in shown]
+        network = facts.architecture.PAPER.network
+        lines.append(f"| {link} | {network} | {size:.1f} | " + " | ".join(cells) + " |")
+        for method in ("grey", "mean_ab"):
+            baselines[method] = [f"{metrics[method][metric]['mean']:.2f}" for metric in shown]
+        baselines["truth"] = ["", "", f"{facts.results['truth']['colorfulness']['mean']:.2f}"]
+    for method, cells in baselines.items():
+        label = _ROWS.get(method, "the true photos")
+        lines.append(f"| {label} | | | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 class _Facts:
     """What the folder's files say."""
 

@@ -119,3 +119,10 @@ def test_every_bundled_variant_is_whole_and_its_card_is_current(config: Path):
     before = (folder / "README.md").read_text()
     cards.write(folder)
     assert (folder / "README.md").read_text() == before
+
+
+def test_readme_s_table_is_that_of_the_cards(tmp_path):
+    readme = (ROOT / "README.md").read_text()
+    (tmp_path / "README.md").write_text(readme)
+    cards.update_table(tmp_path / "README.md", ROOT / "model_cards")
+    assert (tmp_path / "README.md").read_text() == readme, "run: make table"

@@ -1,6 +1,7 @@
 """The package's shape: what may import what, and what is public."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,20 @@ def test_the_public_names_are_listed_and_there():
     assert all(issubclass(error, colorhub.ColorhubError) for error in errors)
     with pytest.raises(AttributeError, match="no attribute 'absent'"):
         _ = colorhub.absent
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11")
+def test_the_space_installs_what_the_package_needs():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {*project["dependencies"], *project["optional-dependencies"]["app"]}
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert {line for line in lines if not line.startswith("#")} == wanted
+    assert f"sdk_version: {pinned('gradio')}" in (ROOT / "README.md").read_text()
+    assert project["version"] == colorhub.__version__
+
+
+def pinned(package: str) -> str:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return next(line.split("==")[1] for line in lines if line.startswith(f"{package}=="))
