@@ -39,11 +39,14 @@ objects, clothes and skin tones tend towards the average of the training data.
 """
 
 
-def write(folder: str | os.PathLike[str]) -> Path:
-    """Write or bring up to date the card of the variant in folder; gives its path."""
+def write(folder: str | os.PathLike[str], *, name: str | None = None) -> Path:
+    """Write or bring up to date the card of the variant in folder; gives its path.
+
+    `name` is what the variant is loaded by, by default the folder's name.
+    """
     folder = Path(folder)
     path = folder / "README.md"
-    facts = _Facts(folder)
+    facts = _Facts(folder, name or folder.resolve().name)
     text = path.read_text(encoding="utf-8") if path.exists() else _skeleton(facts)
     body = re.sub(r"\A---\n.*?\n---\n", "", text, count=1, flags=re.DOTALL)
     blocks = {"use": _use, "training": _training, "results": _results}
@@ -75,7 +78,7 @@ def _variants_table(variants: Path) -> str:
     lines = ["| " + " | ".join(map(str.strip, heads)) + " |", "|---" * len(heads) + "|"]
     baselines = {}
     for config in sorted(variants.glob("*/config.json")):
-        facts = _Facts(config.parent)
+        facts = _Facts(config.parent, config.parent.name)
         size = (config.parent / "model.safetensors").stat().st_size / 1e6
         link = f"[{facts.name}](model_cards/{facts.name}/README.md)"
         metrics = facts.results["metrics"]
@@ -94,8 +97,8 @@ def _variants_table(variants: Path) -> str:
 class _Facts:
     """What the folder's files say."""
 
-    def __init__(self, folder: Path) -> None:
-        self.name = folder.resolve().name
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
         self.config = read_config(folder)
         self.architecture = generators.ARCHITECTURES[self.config["architecture"]]
         self.training = _read(folder / "training.json")
@@ -112,7 +115,7 @@ def _skeleton(facts: _Facts) -> str:
     """A new card's body; the prose in it is true of any variant."""
     paper = facts.architecture.PAPER
     parts = [
-        f"\n# {facts.name}\n",
+        f"\n# {facts.name.split('/')[-1]}\n",
         f"Colours black-and-white photos with {paper.network}, after *{paper.title}*.\n",
         "## How to use\n",
         _block("use", ""),
@@ -152,7 +155,7 @@ def _front_matter(facts: _Facts) -> dict[str, Any]:
 def _model_index(facts: _Facts) -> dict[str, Any]:
     dataset = facts.results["dataset"]
     return {
-        "name": facts.name,
+        "name": facts.name.split("/")[-1],
         "results": [
             {
                 "task": {"type": "image-to-image", "name": "Image colorization"},
@@ -171,7 +174,7 @@ def _model_index(facts: _Facts) -> dict[str, Any]:
 
 
 def _use(facts: _Facts) -> str:
-    name = facts.training.get("repo_id") or facts.name
+    name = facts.name
     return f"""```python
 from colorhub import Colorizer
 

@@ -227,7 +227,7 @@ class Evaluate:
         if self.output is not None:
             write_json(self.output, results)
             if self.output.resolve() == (folder / "results.json").resolve():
-                cards.write(folder)
+                cards.write(folder, name=self.variant)
         return 0
 
     def _command(self) -> str:
@@ -262,7 +262,7 @@ class Publish:
 
         if not self.folder.is_dir():
             raise OptionError(f"{self.folder} is no folder.")
-        cards.write(self.folder)
+        cards.write(self.folder, name=self.repo_id)
         print(hub.publish(self.folder, self.repo_id, revision=self.revision, private=self.private))
         return 0
 

@@ -55,12 +55,15 @@ class Colorizer:
 
         The files that came with a loaded variant (card, figures, log, samples) are kept.
         """
+        self._save(Path(folder), Path(folder).resolve().name)
+
+    def _save(self, folder: Path, name: str) -> None:
         mean_ab = None
         if self.variant is not None:
             mean_ab = weights.read_config(self.variant.folder)["mean_ab"]
-            hub.copy_papers(self.variant, Path(folder))
+            hub.copy_papers(self.variant, folder)
         weights.save(self.generator, folder, mean_ab=mean_ab)
-        cards.write(folder)
+        cards.write(folder, name=name)
 
     def push_to_hub(
         self,
@@ -72,7 +75,7 @@ class Colorizer:
     ) -> str:
         """Publish the variant, tagged `revision` if given; returns the page's address."""
         with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
+            self._save(Path(folder), repo_id)
             return hub.publish(folder, repo_id, revision=revision, private=private, token=token)
 
     @torch.inference_mode()

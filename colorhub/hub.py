@@ -125,9 +125,19 @@ def _papers(folder: Path) -> list[Path]:
     return [*filter(Path.is_file, named), *sorted(folder.glob("samples/*.png"))]
 
 
+def own_repository(name: str) -> str:
+    """`owner/name` for a name under the account signed in. Raises HubError if there is none."""
+    if "/" in name:
+        return name
+    try:
+        return f"{HfApi().whoami()['name']}/{name}"
+    except Exception as error:
+        raise _hub_error(name, error) from error
+
+
 def publish(
     folder: str | os.PathLike[str],
-    repo_id: str | None = None,
+    repo_id: str,
     *,
     revision: str | None = None,
     private: bool = False,
@@ -135,11 +145,10 @@ def publish(
 ) -> str:
     """Upload a variant's folder in one commit and give the page's address.
 
-    The repository is created if need be; without `repo_id` it has the folder's name under your
-    account. `revision` names the commit with a tag, such as "epoch-40". Doing it again after an
-    interruption is harmless: what is there already is not uploaded twice, and a tag is kept if
-    it has the same weights. Raises VariantError if the folder is not whole, HubError if the Hub
-    refuses or cannot be reached.
+    The repository is created if need be. `revision` names the commit with a tag, such as
+    "epoch-40". Doing it again after an interruption is harmless: what is there already is not
+    uploaded twice, and a tag is kept if it has the same weights. Raises VariantError if the folder
+    is not whole, HubError if the Hub refuses or cannot be reached.
     """
     folder = Path(folder)
     load(folder)  # refuses what nobody could load again
@@ -151,8 +160,6 @@ def publish(
     files = [folder / CONFIG, folder / WEIGHTS, *_papers(folder)]
     api = HfApi(token=token, library_name="colorhub")
     try:
-        if repo_id is None:
-            repo_id = f"{api.whoami()['name']}/{folder.resolve().name}"
         api.create_repo(repo_id, private=private or None, exist_ok=True)
         before = api.model_info(repo_id, timeout=TIMEOUT)
         if private and not before.private:
@@ -166,7 +173,7 @@ def publish(
     except ColorhubError:
         raise
     except Exception as error:
-        raise _hub_error(repo_id or "your account", error) from error
+        raise _hub_error(repo_id, error) from error
     return f"{constants.ENDPOINT}/{repo_id}"
 
 

@@ -5,14 +5,17 @@ Nothing here names a place on the machine: a card is published.
 
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi
 
 _PACKAGES = ("colorhub", "torch", "accelerate", "datasets")
 
@@ -43,17 +46,23 @@ def public_words(words: list[str]) -> list[str]:
     return [Path(word).name if word.startswith(("/", "~")) else word for word in words]
 
 
-def dataset_facts(name: str, split: str, rows: Any) -> dict[str, Any]:
+def dataset_facts(
+    name: str | None, split: str, rows: Any, *, data_files: Sequence[str] = ()
+) -> dict[str, Any]:
     """Name, split, size, and, where the data set tells them, revision and licence."""
-    facts: dict[str, Any] = {"name": " ".join(public_words(name.split())), "split": split}
-    facts["on_hub"] = not os.path.exists(name) and "://" not in name and name.count("/") <= 1
+    source = " ".join(public_words([name] if name else list(data_files)))
+    facts: dict[str, Any] = {"name": source, "split": split}
+    facts["on_hub"] = bool(name) and not os.path.exists(name or "")
     if hasattr(rows, "num_rows"):
         facts["photos"] = rows.num_rows
-    for url in getattr(rows.info, "download_checksums", None) or {}:
-        if "@" in url:  # hf://datasets/owner/name@REVISION/file
-            facts["revision"] = url.split("@")[1].split("/")[0]
-            break
     facts["license"] = getattr(rows.info, "license", None) or None
+    if facts["on_hub"]:
+        try:
+            info = HfApi().dataset_info(source, timeout=5)
+            facts["revision"] = info.sha
+            facts["license"] = getattr(info.card_data, "license", None) or facts["license"]
+        except Exception as error:  # the card leaves out what the Hub does not tell
+            logging.getLogger(__name__).warning("Nothing is known of %s: %s", source, error)
     return facts
 
 

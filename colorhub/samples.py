@@ -26,14 +26,15 @@ def bundled_photos() -> dict[str, Image.Image]:
     return {name: Image.fromarray(getattr(data, name)()) for name in BUNDLED}
 
 
-def triptychs(colorizer: Colorizer, photos: Sequence[str | os.PathLike[str]] = ()) -> Image.Image:
-    """Grey input, truth and output side by side, a row a photo, each 192 pixels high.
+def sample_photos(paths: Sequence[str | os.PathLike[str]]) -> list[Image.Image]:
+    """The colour photographs at these paths or, if there are none, the bundled ones."""
+    return [open_photo(path) for path in paths] or list(bundled_photos().values())
 
-    `photos` are colour photographs; by default those bundled with scikit-image.
-    """
-    opened = [open_photo(photo) for photo in photos] or list(bundled_photos().values())
+
+def triptychs(colorizer: Colorizer, photos: Sequence[Image.Image]) -> Image.Image:
+    """Grey input, truth and output side by side, a row a colour photo, each 192 pixels high."""
     rows = []
-    for photo in opened:
+    for photo in photos:
         size = (round(photo.width * HEIGHT / photo.height), HEIGHT)
         truth = photo.convert("RGB").resize(size, Image.Resampling.LANCZOS)
         rows.append((colorizer.colorize(truth, strength=0), truth, colorizer.colorize(truth)))

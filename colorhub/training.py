@@ -41,7 +41,7 @@ from colorhub.options import Options
 from colorhub.photos import save_photo
 from colorhub.ranks import mean_over_ranks
 from colorhub.runlog import Log
-from colorhub.samples import triptychs
+from colorhub.samples import sample_photos, triptychs
 
 G = TypeVar("G", bound=nn.Module)
 
@@ -96,6 +96,13 @@ class Run:
         self.log = Log(self.output / "training_log.csv") if self.is_main else None
         self.parts: dict[str, Any] = {}
         self.device = self.accelerator.device
+        self.repo_id: str | None = None
+        if config.push_to_hub and self.is_main:  # better to fail now than after days
+            self.repo_id = hub.own_repository(config.hub_model_id or self.output.resolve().name)
+        self.dataset_facts = provenance.dataset_facts(
+            config.dataset_name, config.train_split, self.rows, data_files=config.data_files
+        )
+        self.sample_photos = sample_photos(config.validation_images)
         self._clock = time.monotonic()
         torch.manual_seed(config.seed)  # the networks' first weights, the same on every rank
 
@@ -190,9 +197,9 @@ class Run:
             self._save_variant()
             self._write_samples(self.progress.epoch + (self.progress.batch > 0))
             self._measure()
-            cards.write(self.output)
+            cards.write(self.output, name=self.repo_id)
             self.say(f"The variant is in {self.output}.")
-            if self.config.push_to_hub:
+            if self.repo_id:
                 self._publish()
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
@@ -283,12 +290,15 @@ class Run:
             self._write_samples(epoch)
         if config.hub_epochs and epoch % config.hub_epochs == 0:
             self._save_variant()
-            self._publish(revision=f"epoch-{epoch}")
+            try:
+                self._publish(revision=f"epoch-{epoch}")
+            except ColorhubError as error:  # the Hub's troubles are no reason to stop training
+                self.say(f"Epoch {epoch} was not published: {error}")
 
     def _write_samples(self, epoch: int) -> None:
         generator = self.generator()
         colorizer = Colorizer(generator, device=str(self.device))
-        sheet = triptychs(colorizer, self.config.validation_images)
+        sheet = triptychs(colorizer, self.sample_photos)
         generator.train()
         save_photo(sheet, self.output / "samples" / f"epoch-{epoch:03}.png")
 
@@ -300,13 +310,10 @@ class Run:
         config, progress = self.config, self.progress
         return {
             "command": provenance.command_line(self.script, self.accelerator.num_processes),
-            "repo_id": config.hub_model_id,
             "license": config.license,
             "init_from": config.init_from,
             "seed": config.seed,
-            "dataset": provenance.dataset_facts(
-                config.dataset_name or " ".join(config.data_files), config.train_split, self.rows
-            ),
+            "dataset": self.dataset_facts,
             "resolution": self.resolution,
             "batch_size": config.train_batch_size * self.accelerator.num_processes,
             "epochs": progress.epoch,
@@ -335,16 +342,17 @@ class Run:
             mean_ab=self._mean_ab(),
             max_images=config.max_validation_images,
         )
-        facts = provenance.dataset_facts(config.dataset_name or "", config.validation_split, rows)
+        facts = provenance.dataset_facts(config.dataset_name, config.validation_split, rows)
         provenance.write_json(
             self.output / "results.json",
             {"dataset": facts, "command": self._facts()["command"], **results},
         )
 
     def _publish(self, revision: str | None = None) -> None:
-        cards.write(self.output)
-        repo_id, private = self.config.hub_model_id, self.config.hub_private_repo
-        address = hub.publish(self.output, repo_id, revision=revision, private=private)
+        assert self.repo_id is not None
+        cards.write(self.output, name=self.repo_id)
+        private = self.config.hub_private_repo
+        address = hub.publish(self.output, self.repo_id, revision=revision, private=private)
         self.say(f"Published: {address}" + (f", revision {revision}" if revision else ""))
 
     def _mean_ab(self) -> tuple[float, float]:

@@ -13,7 +13,7 @@ BUNDLED = sorted((ROOT / "model_cards").glob("*/config.json"))
 
 FACTS = {
     "command": "accelerate launch train/cwgan.py --dataset_name owner/photos",
-    "repo_id": None, "license": None, "init_from": None, "seed": 3,
+    "license": None, "init_from": None, "seed": 3,
     "dataset": {
         "name": "owner/photos", "split": "train", "on_hub": True, "photos": 1234,
         "revision": "abc123", "license": "cc0-1.0",

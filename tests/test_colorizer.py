@@ -153,5 +153,5 @@ def test_a_variant_is_saved_and_loaded_whole(variant_folder, photo, tmp_path):
 
 
 def test_a_name_that_is_no_variant_says_which_there_are():
-    with pytest.raises(NotFoundError, match=r"no variant 'cwgam'.*Bundled"):
+    with pytest.raises(NotFoundError, match=r"no variant 'cwgam': choose"):
         Colorizer.from_pretrained("cwgam")
