@@ -208,20 +208,16 @@ class Run:
 
     def _agreed_batches(self) -> Iterator[Tensor]:
         """Batches until one rank has none left: a rank that went on alone would wait for ever."""
-        loader = self.photos.loader(self.config.dataloader_num_workers)
-        batches = islice(iter(loader), self.progress.batch, None)
         skipped: list[str] = []
+        batches = islice(self._full_batches(skipped), self.progress.batch, None)
         seen = self.progress.batch
         while True:
-            batch = next(batches, None)
-            if batch is not None:
-                skipped += batch.skipped
-            full = batch is not None and len(batch.rgb) > 0
-            if not self._all_ranks(full):
+            rgb = next(batches, None)
+            if not self._all_ranks(rgb is not None):
                 break
-            assert batch is not None
+            assert rgb is not None
             seen += 1
-            yield batch.rgb
+            yield rgb
             if self._done():
                 return
         self._report_skipped(skipped)
@@ -231,6 +227,13 @@ class Run:
                 f"{len(skipped)} were skipped ({'; '.join(skipped[:3])}). "
                 "Give more photos or a smaller --train_batch_size."
             )
+
+    def _full_batches(self, skipped: list[str]) -> Iterator[Tensor]:
+        """This rank's batches; what a worker had left over and skipped goes to `skipped`."""
+        for batch in self.photos.loader(self.config.dataloader_num_workers):
+            skipped += batch.skipped
+            if len(batch.rgb):
+                yield batch.rgb
 
     def _all_ranks(self, yes: bool) -> bool:
         if self.accelerator.num_processes == 1:
@@ -311,7 +314,7 @@ class Run:
         return {
             "command": provenance.command_line(self.script, self.accelerator.num_processes),
             "license": config.license,
-            "init_from": config.init_from,
+            "init_from": config.init_from and provenance.public_words([config.init_from])[0],
             "seed": config.seed,
             "dataset": self.dataset_facts,
             "resolution": self.resolution,

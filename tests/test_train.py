@@ -18,7 +18,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from conftest import ROOT, make_photo
 from safetensors.torch import load_file
 
-from colorhub import Colorizer, DataError, OptionError, checkpoints, weights
+from colorhub import Colorizer, DataError, HubError, OptionError, checkpoints, weights
 from colorhub.training import full_precision, step_seed
 
 SIZES = {
@@ -260,6 +260,35 @@ def test_training_streams_a_zip_at_a_url(hub_server, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "epoch 1: 1 photos skipped" in done.stderr and "im9.jpg" in done.stderr
     assert len(log_of(tmp_path / "run")) == 4
+
+
+def test_workers_that_end_early_cost_no_batch(tmp_path):
+    """A worker's report of what it skipped at its end is not the end of the epoch."""
+    (tmp_path / "photos").mkdir()
+    for i in range(16):
+        make_photo(seed=i).save(tmp_path / "photos" / f"{i:02}.png")
+    for i in range(16, 24):
+        (tmp_path / "photos" / f"{i}.png").write_bytes(b"broken")
+    for seed in range(3):
+        more = f"--num_train_epochs 1 --train_batch_size 1 --dataloader_num_workers 2 --seed {seed}"
+        output = run_here("autoencoder", tmp_path / "photos", tmp_path / f"run{seed}", more)
+        assert last_state(output)["progress"]["photos"] == 16
+
+
+def test_trouble_with_the_hub_is_no_reason_to_stop_training(
+    hub_server, photo_folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("HF_TOKEN", "owner-token")
+    hub_server.fault(method="POST", path="/commit/", status=503, times=1)
+    more = "--num_train_epochs 2 --push_to_hub --hub_model_id owner/run --hub_epochs 1"
+    run_here("autoencoder", photo_folder, tmp_path / "run", more)
+    assert "Epoch 1 was not published" in capsys.readouterr().err
+    assert hub_server.repos["model", "owner/run"].tags.keys() == {"epoch-2"}
+
+
+def test_publishing_without_a_token_fails_before_training(hub_server, photo_folder, tmp_path):
+    with pytest.raises(HubError, match="sign in"):
+        run_here("autoencoder", photo_folder, tmp_path / "run", "--push_to_hub")
 
 
 def test_a_run_without_a_single_batch_says_why(tmp_path):
