@@ -40,7 +40,7 @@ TRAIN = Path(__file__).parent.parent / "train"
 class Config:
     dataset_name: str | None = None
     """Photos for the pipeline; by default pieces of the photographs bundled with scikit-image."""
-    steps: int = 6
+    steps: int = 2
     """Training steps that a figure is the median of, after one to warm up."""
     rounds: int = 5
     """Colourings that a figure is the median of, after one to warm up."""

@@ -12,7 +12,7 @@ import colorhub
 FLOORS = [
     ("errors", "ranks", "papers"),
     ("color", "layers", "options", "runlog", "metrics", "objectives", "photos", "provenance"),
-    ("backbones", "generators", "critics", "checkpoints", "data"),
+    ("generators", "critics", "checkpoints", "data"),
     ("weights",),
     ("hub", "cards"),
     ("colorizer",),

@@ -5,7 +5,8 @@
 The generator lowers the L1 distance to the true ab and raises the critic's score; the critic
 estimates the earth mover's distance between true and generated colours, held to slopes near 1 by
 a gradient penalty and to flatness at real photos by R1. `--lambda_adv 0` is the paper's literal
-generator loss. Runs in bf16, fp16 or fp32; the penalties are always fp32.
+generator loss; nothing asks the critic then, and it is not trained. Runs in bf16, fp16 or fp32; the
+penalties are always fp32.
 """
 
 from dataclasses import dataclass, field
@@ -84,22 +85,26 @@ def train(config: Config) -> None:
             with torch.set_grad_enabled(generator_turn):
                 fake = generator(lightness)
 
-            critic.requires_grad_(True)
-            distance = objective.critic(critic(lightness, ab), critic(lightness, fake.detach()))
-            penalty = gradient_penalty(critic_fp32, lightness, ab, fake)
-            r1 = r1_penalty(critic_fp32, lightness, ab)
-            critic_loss = distance + config.lambda_gp * penalty + config.lambda_r1 * r1
-            critic_optimizer.zero_grad()
-            run.accelerator.backward(critic_loss)
-            critic_optimizer.step()
-            critic_scheduler.step()
-            run.report(step, critic=critic_loss, distance=-distance, penalty=penalty, r1=r1)
+            if config.lambda_adv:
+                critic.requires_grad_(True)
+                scores = critic(lightness, ab), critic(lightness, fake.detach())
+                distance = objective.critic(*scores)
+                penalty = gradient_penalty(critic_fp32, lightness, ab, fake)
+                r1 = r1_penalty(critic_fp32, lightness, ab)
+                critic_loss = distance + config.lambda_gp * penalty + config.lambda_r1 * r1
+                critic_optimizer.zero_grad()
+                run.accelerator.backward(critic_loss)
+                critic_optimizer.step()
+                critic_scheduler.step()
+                run.report(step, critic=critic_loss, distance=-distance, penalty=penalty, r1=r1)
+                critic.requires_grad_(False)
 
             if generator_turn:
-                critic.requires_grad_(False)
                 l1 = F.l1_loss(fake.float(), ab)
-                adversarial = objective.generator(critic(lightness, fake))
-                generator_loss = config.lambda_l1 * l1 + config.lambda_adv * adversarial
+                generator_loss = config.lambda_l1 * l1
+                if config.lambda_adv:
+                    adversarial = objective.generator(critic(lightness, fake))
+                    generator_loss = generator_loss + config.lambda_adv * adversarial
                 generator_optimizer.zero_grad()
                 run.accelerator.backward(generator_loss)
                 generator_optimizer.step()

@@ -68,13 +68,6 @@ class ResUNet(nn.Module):
     def forward(self, lightness: Tensor, noise: Tensor | None = None) -> Tensor:
         """(N, 1, H, W) in [-1, 1], and noise (N, noise_dim), to ab (N, 2, H, W) in [-1, 1]."""
         height, width = lightness.shape[-2:]
-        x, skips = self.encode(lightness, noise)
-        for up, block, skip in zip(self.up, self.decoder, reversed(skips), strict=True):
-            x = block(torch.cat((up(x), skip), dim=1))
-        return torch.tanh(self.head(x))[:, :, :height, :width]
-
-    def encode(self, lightness: Tensor, noise: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
-        """The deepest features (N, width * 2^depth, H / 2^depth, W / 2^depth), and each level's."""
         x = pad_to_multiple(lightness, 2**self.config.depth)
         skips = []
         for block in self.encoder:
@@ -86,4 +79,7 @@ class ResUNet(nn.Module):
                 noise = draw_normal(len(x), self.config.noise_dim, like=x)
             maps = noise.to(x.dtype)[:, :, None, None].expand(-1, -1, *x.shape[-2:])
             x = torch.cat((x, maps), dim=1)
-        return self.bottleneck(x), skips
+        x = self.bottleneck(x)
+        for up, block, skip in zip(self.up, self.decoder, reversed(skips), strict=True):
+            x = block(torch.cat((up(x), skip), dim=1))
+        return torch.tanh(self.head(x))[:, :, :height, :width]
