@@ -103,6 +103,7 @@ class Run:
             config.dataset_name, config.train_split, self.rows, data_files=config.data_files
         )
         self.sample_photos = sample_photos(config.validation_images)
+        self._cut_short = False
         self._clock = time.monotonic()
         torch.manual_seed(config.seed)  # the networks' first weights, the same on every rank
 
@@ -137,8 +138,8 @@ class Run:
         self._last_row = (self.progress.photos, self._clock)
         while not self._done():
             yield self.progress.epoch + 1
-            if self._done():
-                return  # cut short by --max_train_steps: the epoch may go on another time
+            if self._cut_short:
+                return  # by --max_train_steps: the epoch may go on another time
             self.progress.epoch += 1
             self.progress.batch = 0
             self.progress.epoch_losses = {}
@@ -218,7 +219,8 @@ class Run:
             assert rgb is not None
             seen += 1
             yield rgb
-            if self._done():
+            if self._done() and self._all_ranks(next(batches, None) is not None):
+                self._cut_short = True
                 return
         self._report_skipped(skipped)
         if seen == 0:

@@ -220,6 +220,13 @@ def test_the_cosine_schedule_ends_at_zero(photo_folder, tmp_path):
     assert rates[-1] == pytest.approx(0, abs=1e-9)
 
 
+def test_steps_that_end_with_an_epoch_complete_it(photo_folder, tmp_path):
+    output = run_here("autoencoder", photo_folder, tmp_path, "--max_train_steps 8")
+    progress = last_state(output)["progress"]
+    assert (progress["epoch"], progress["batch"]) == (2, 0)
+    assert len(list((output / "samples").iterdir())) == 2
+
+
 def test_a_run_published_by_epoch_is_loaded_back_by_tag(
     hub_server, photo_folder, tmp_path, monkeypatch
 ):
