@@ -12,14 +12,14 @@ from PIL import Image
 from torch import Tensor
 
 from colorhub import cards, hub, weights
-from colorhub.color import fit_gamut, lab_to_rgb, rgb_to_lab, to_lightness
+from colorhub.color import fit_gamut, lab_to_rgb, lightness_of, rgb_to_lab, to_lightness
 from colorhub.errors import OptionError
 from colorhub.generators import Generator
 from colorhub.hub import Variant, resolve
 from colorhub.layers import channels_last
 from colorhub.photos import Photo, open_photo
 
-STRIP = 1 << 20  # pixels joined at a time: bounds memory whatever the photo's size
+STRIP = 1 << 17  # pixels joined at a time: bounds memory, and fits the processor's cache
 LONGEST = 4  # the network's long side is at most so many times its short one
 
 
@@ -144,8 +144,9 @@ def paint(photo: Image.Image, ab: Tensor, *, strength: float = 1.0) -> Image.Ima
     result = np.empty((photo.height, photo.width, 3), np.uint8)
     rows = max(1, STRIP // photo.width)
     for top in range(0, photo.height, rows):
-        strip = photo.crop((0, top, photo.width, min(top + rows, photo.height)))
-        lightness = rgb_to_lab(_to_tensor(strip))[:, :1]
+        strip = np.array(photo.crop((0, top, photo.width, min(top + rows, photo.height))))
+        levels = torch.from_numpy(strip.reshape(1, *strip.shape[:2], -1)).permute(0, 3, 1, 2)
+        lightness = lightness_of(levels)
         colors = torch.einsum("Hh,chW->cHW", down[top : top + rows], across)[None]
         rgb = lab_to_rgb(fit_gamut(torch.cat((lightness, colors), dim=1)))
         levels = (rgb.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -4,7 +4,7 @@ import torch
 from skimage import data
 from skimage.color import rgb2lab
 
-from colorhub.color import fit_gamut, lab_to_rgb, rgb_to_lab
+from colorhub.color import fit_gamut, lab_to_rgb, lightness_of, rgb_to_lab
 
 
 def to_batch(rgb: np.ndarray) -> torch.Tensor:
@@ -38,6 +38,15 @@ def test_every_8_bit_colour_comes_back_within_one_level():
         back = (lab_to_rgb(rgb_to_lab(levels / 255)).clamp(0, 1) * 255).round()
         worst = max(worst, int((back - levels).abs().max()))
     assert worst <= 1
+
+
+def test_lightness_by_table_is_that_of_the_whole_conversion():
+    levels = torch.randint(0, 256, (2, 3, 50, 60), dtype=torch.uint8)
+    expected = rgb_to_lab(levels / 255)[:, :1]
+    torch.testing.assert_close(lightness_of(levels), expected, atol=1e-3, rtol=0)
+    grey = levels[:, :1]
+    expected = rgb_to_lab(grey.expand(-1, 3, -1, -1) / 255)[:, :1]
+    torch.testing.assert_close(lightness_of(grey), expected, atol=1e-3, rtol=0)
 
 
 def test_conversions_are_differentiable_everywhere():
