@@ -58,7 +58,9 @@ def open_photo(photo: Photo, *, at_least: int | None = None) -> Image.Image:
         raise PhotoError(
             f"{name} has more than {MAX_MEGAPIXELS} megapixels, the limit. Make it smaller."
         ) from None
-    except (OSError, SyntaxError, ValueError, EOFError, OverflowError) as error:
+    except PhotoError:
+        raise
+    except Exception as error:  # there is no list of what decoders raise on damaged files
         raise PhotoError(f"{name} is damaged and cannot be read ({error}).") from error
 
 

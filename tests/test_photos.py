@@ -1,3 +1,4 @@
+import contextlib
 import io
 import zlib
 from pathlib import Path
@@ -122,6 +123,19 @@ def test_a_decompression_bomb_is_refused_from_its_header(tmp_path):
     forged[29:33] = zlib.crc32(bytes(forged[12:29])).to_bytes(4, "big")
     with pytest.raises(PhotoError, match="megapixels"):
         open_photo(bytes(forged))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "PPM"])
+def test_a_damaged_file_is_a_photo_or_our_error(kind, photo):
+    whole = io.BytesIO()
+    photo.save(whole, kind)
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        content = bytearray(whole.getvalue())
+        for place in random.integers(0, len(content), size=random.integers(1, 12)):
+            content[place] = random.integers(256)
+        with contextlib.suppress(PhotoError):
+            assert open_photo(bytes(content)).mode in ("L", "RGB")
 
 
 @pytest.mark.parametrize("extension", ["jpg", "png", "webp", "tif", "bmp", "avif", "ppm"])
