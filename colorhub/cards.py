@@ -103,7 +103,9 @@ class _Facts:
         self.architecture = generators.ARCHITECTURES[self.config["architecture"]]
         self.training = _read(folder / "training.json")
         self.results = _read(folder / "results.json")
-        self.samples = sorted(folder.glob("samples/*.png"))
+        if self.results.get("weights_sha256") != self.config["weights_sha256"]:
+            self.results = {}  # they are of other weights
+        self.samples = sorted(folder.glob("samples/*.png"), key=lambda path: (len(path.name), path))
         self.dataset = (self.training or {}).get("dataset", {})
 
 
@@ -225,7 +227,7 @@ def _results(facts: _Facts) -> str:
         return "This variant has not been measured.\n" + _sample(facts)
     results, dataset = facts.results, facts.results["dataset"]
     where = f"`{dataset['name']}`, split `{dataset['split']}`, {results['images']} photos"
-    skipped = len(results["skipped"])
+    skipped = results["skipped"]
     return (
         f"{results_table(results)}\n\nMeans with 95 % bootstrap intervals over {where}"
         + (f" ({skipped} skipped: grey or broken)" if skipped else "")
@@ -238,7 +240,7 @@ def _sample(facts: _Facts) -> str:
     if not facts.samples:
         return ""
     name = facts.samples[-1].name
-    return f"\n![Input, truth and output of four photographs](samples/{name})\n"
+    return f"\n![Input, truth and output of the sample photographs](samples/{name})\n"
 
 
 def _cell(value: dict[str, float]) -> str:

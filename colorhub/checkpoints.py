@@ -39,15 +39,20 @@ def save(folder: Path, step: int, state: dict[str, Any], *, keep: int | None = N
         for path in (part / "state.safetensors", part / "state.json", part):
             _sync(path)
         if final.exists():
-            shutil.rmtree(final)
-        part.rename(final)
+            final.rename(older := folder / f".part-older-{step}")
+            part.rename(final)
+            shutil.rmtree(older)
+        else:
+            part.rename(final)
         _sync(folder)
     except Exception as error:  # safetensors has its own error for a full disk
         shutil.rmtree(part, ignore_errors=True)
         raise DataError(f"{final} cannot be written ({error}); earlier ones are intact.") from error
     if keep is not None:
-        for older in sorted(_all(folder))[:-keep]:
-            shutil.rmtree(folder / f"checkpoint-{older}")
+        for old in sorted(_all(folder))[:-keep]:
+            shutil.rmtree(folder / f"checkpoint-{old}")
+        for left_over in folder.glob(".part-*"):  # by a run that was killed
+            shutil.rmtree(left_over)
     return final
 
 

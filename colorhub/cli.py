@@ -4,9 +4,11 @@ torch, datasets and gradio are imported inside the commands that need them, so t
 answers at once.
 """
 
+import io
 import json
 import shlex
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +51,8 @@ class Colorize:
 
     def run(self) -> int:
         jobs = list(self._jobs())
+        if not jobs:
+            raise OptionError("There are no photos to colour here.")
         from colorhub.colorizer import Colorizer
 
         colorizer = Colorizer.from_pretrained(self.variant, device=self.device)
@@ -60,7 +64,7 @@ class Colorize:
                 photo = colorizer.colorize(source, strength=self.strength, seed=self.seed)
                 save_photo(photo, target)
                 print(target)
-            except PhotoError as error:
+            except (PhotoError, MemoryError) as error:
                 failures += 1
                 _complain(str(error) if str(source) in str(error) else f"{source}: {error}")
         if failures:
@@ -95,7 +99,8 @@ class Colorize:
                 yield place, Path(place.name)
                 continue
             files = sorted(path for path in place.glob("**/*" if self.recursive else "*"))
-            files = [path for path in files if path.is_file()]
+            done = self.output.resolve()  # its own results are no photos to colour
+            files = [p for p in files if p.is_file() and done not in p.resolve().parents]
             photos = [path for path in files if path.suffix.lower() in EXTENSIONS]
             if others := len(files) - len(photos):
                 _complain(f"{place}: {others} files passed over that are no photos by their names.")
@@ -129,6 +134,8 @@ class Compare:
         from colorhub.photos import open_photo
         from colorhub.samples import contact_sheet
 
+        if not self.variant:
+            raise OptionError("Name at least one --variant.")
         photo = open_photo(self.photo)
         pictures = {"original": photo.convert("RGB")}
         for name in self.variant:
@@ -219,6 +226,7 @@ class Evaluate:
         results = {
             "dataset": dataset_facts(self.dataset_name, self.split, rows),
             "command": self._command(),
+            "weights_sha256": weights.sha256(folder / weights.WEIGHTS),
             **evaluate(
                 colorizer, rows, mean_ab=mean_ab, max_images=self.max_images, seed=self.seed
             ),
@@ -227,7 +235,7 @@ class Evaluate:
         if self.output is not None:
             write_json(self.output, results)
             if self.output.resolve() == (folder / "results.json").resolve():
-                cards.write(folder, name=self.variant)
+                cards.write(folder)
         return 0
 
     def _command(self) -> str:
@@ -258,12 +266,16 @@ class Publish:
     """Make the repository private."""
 
     def run(self) -> int:
-        from colorhub import cards, hub
+        from colorhub import cards, hub, weights
 
         if not self.folder.is_dir():
             raise OptionError(f"{self.folder} is no folder.")
-        cards.write(self.folder, name=self.repo_id)
-        print(hub.publish(self.folder, self.repo_id, revision=self.revision, private=self.private))
+        repo_id = hub.create(self.repo_id, private=self.private)
+        with tempfile.TemporaryDirectory() as copy:  # the card there names the repository
+            weights.load(self.folder)
+            hub.copy_variant(self.folder, Path(copy))
+            cards.write(copy, name=repo_id)
+            print(hub.publish(copy, repo_id, revision=self.revision, private=self.private))
         return 0
 
 
@@ -301,6 +313,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         use_underscores=True,
         config=(FlagCreatePairsOff,),
     )
+    for stream in (sys.stdout, sys.stderr):  # names of files may hold bytes that are no text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return command.run()
     except OptionError as error:

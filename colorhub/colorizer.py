@@ -87,11 +87,15 @@ class Colorizer:
         """
         extra = {}
         if noise_dim := getattr(self.generator.config, "noise_dim", 0):
+            if not 0 <= seed < 2**63:
+                raise OptionError(f"seed is {seed}; it must be 0 or more, and below 2^63.")
             source = torch.Generator().manual_seed(seed)
             extra["noise"] = torch.randn(len(lightness), noise_dim, generator=source)
         try:
             return self._forward(lightness, extra)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:  # torch.OutOfMemoryError is one; MPS has none of its own
+            if "out of memory" not in str(error):
+                raise
             warnings.warn(
                 f"{self.device} is out of memory: colouring on the CPU instead.", stacklevel=2
             )

@@ -6,6 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from colorhub.errors import OptionError
+
 
 class ConvCritic(nn.Module):
     """The conditional critic of "Image Colorization with Conditional WGAN".
@@ -23,6 +25,10 @@ class ConvCritic(nn.Module):
         """Filters of the critic's first convolution."""
         critic_depth: int = 4
         """How often the critic halves the picture."""
+
+        def __post_init__(self) -> None:
+            if self.critic_width < 1 or self.critic_depth < 1:
+                raise OptionError(f"{self} is no critic: width and depth must be 1 or more.")
 
     def __init__(self, config: Config) -> None:
         super().__init__()

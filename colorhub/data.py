@@ -28,6 +28,9 @@ from colorhub.photos import open_photo
 
 Rows: TypeAlias = datasets.Dataset | datasets.IterableDataset
 
+_SPLITS = {"train", "training", "validation", "valid", "val", "dev", "test", "testing", "data"}
+_TABLES = (".parquet", ".arrow", ".csv", ".jsonl", ".json", ".zip", ".tar", ".gz", ".yaml", ".md")
+
 SHUFFLE_BUFFER = 1000  # rows of a stream that are shuffled together
 
 
@@ -54,6 +57,9 @@ def open_rows(
     files, pictures, or archives of pictures. Raises DataError if nothing is found, the split or
     the column does not exist, or several columns hold pictures and none is named.
     """
+    if is_plain_folder(dataset_name):
+        # Its names mean nothing: `datasets` would take train-station.png for a training split.
+        data_files = (os.path.join(glob.escape(str(dataset_name)), "**"),)
     try:
         if data_files:
             files = {split: [_absolute(name) for name in data_files]}
@@ -64,12 +70,34 @@ def open_rows(
             rows = datasets.load_dataset(
                 dataset_name, config_name, split=split, streaming=streaming
             )
-    except (FileNotFoundError, ValueError, OSError, datasets.exceptions.DatasetsError) as error:
-        source = " ".join(data_files) or dataset_name
+        column = _image_column(rows, image_column)
+    except DataError:
+        raise
+    except Exception as error:  # what `datasets` and the formats below it raise has no common base
+        source = dataset_name or " ".join(data_files)
         raise DataError(f"The {split} split of {source} cannot be opened: {error}") from error
-    column = _image_column(rows, image_column)
     rows = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
     return rows if column == "image" else rows.rename_column(column, "image")
+
+
+def guarded(rows: Rows) -> Iterator[dict[str, Any]]:
+    """The rows one by one. Raises DataError when they cannot be read on."""
+    try:
+        yield from rows
+    except Exception as error:  # anything from a network away to a broken archive
+        raise DataError(
+            f"The data cannot be read on ({type(error).__name__}: {error}). A training run goes "
+            "on from its last checkpoint with --resume_from_checkpoint latest."
+        ) from error
+
+
+def is_plain_folder(name: str | None) -> bool:
+    """Whether this is a local folder of photos alone: no folders for splits, no tables."""
+    if name is None or not os.path.isdir(name):
+        return False
+    entries = {entry.lower() for entry in os.listdir(name)}
+    tables = any(entry.endswith(_TABLES) for entry in entries)
+    return not tables and not entries & _SPLITS
 
 
 def decode_row(row: dict[str, Any], *, at_least: int | None = None) -> Image.Image:
@@ -199,10 +227,10 @@ class PhotoBatches(IterableDataset[Batch]):
         index, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         if isinstance(self.rows, datasets.IterableDataset):
             stream = self.rows.shuffle(seed=self.seed, buffer_size=SHUFFLE_BUFFER)
-            stream.set_epoch(self.epoch)
             if self.world > 1:
                 stream = split_dataset_by_node(stream, self.rank, self.world)
-            for place, row in enumerate(stream):  # divides its shards among workers by itself
+            stream.set_epoch(self.epoch)
+            for place, row in enumerate(guarded(stream)):  # divides shards among workers by itself
                 yield f"{self.rank} {index} {place}", row
             return
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.rows))

@@ -1,5 +1,6 @@
 """A variant measured on a data set, beside two baselines that know nothing."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from colorhub.colorizer import Colorizer, paint
-from colorhub.data import Rows, decode_row, is_grey, row_name
+from colorhub.data import Rows, decode_row, guarded, is_grey, row_name
 from colorhub.errors import DataError, PhotoError
 from colorhub.metrics import PAIRWISE, colorfulness, mean_interval
 
@@ -28,8 +29,8 @@ def evaluate(
 
     Baselines, through the same path: "grey" (ab = 0) and, if `mean_ab` (Lab units) is known,
     "mean_ab" (the training photos' mean colour everywhere). Photos without colour and broken ones
-    are skipped and listed. Each figure is a mean over photos with a 95 % bootstrap interval.
-    Raises DataError if no photo is left.
+    are skipped, named and counted. Each figure is a mean over photos with its 95 % bootstrap
+    interval. Raises DataError if no photo is left.
     """
     methods: dict[str, Callable[[Image.Image], Image.Image]] = {
         "variant": lambda photo: colorizer.colorize(photo, seed=seed),
@@ -45,7 +46,7 @@ def evaluate(
     total = getattr(rows, "num_rows", None)
     limit = min(filter(None, (max_images, total)), default=None)
     with tqdm(total=limit, unit="img") as bar:
-        for row in rows:
+        for row in guarded(rows):
             if max_images is not None and len(truths) >= max_images:
                 break
             try:
@@ -54,6 +55,7 @@ def evaluate(
                     raise PhotoError(f"{row_name(row)} is grey or under {SMALLEST} pixels")
             except PhotoError as error:
                 skipped.append(str(error))
+                bar.write(f"skipped: {error}", file=sys.stderr)
                 continue
             truth = np.asarray(photo)
             truths.append(colorfulness(truth))
@@ -67,7 +69,7 @@ def evaluate(
         raise DataError(f"No photo could be measured: {len(skipped)} skipped ({skipped[:3]}).")
     return {
         "images": len(truths),
-        "skipped": skipped,
+        "skipped": len(skipped),
         "seed": seed,
         "metrics": {
             method: {metric: mean_interval(each) for metric, each in metrics.items()}

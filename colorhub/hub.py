@@ -30,6 +30,7 @@ from colorhub.weights import CONFIG, WEIGHTS, check_files, load, sha256
 CARD = "README.md"
 TAG = "colorhub-variant"  # what published variants are found by
 TIMEOUT = 5.0  # seconds to wait for the Hub's first word
+UPLOAD_TIMEOUT = 1800.0  # seconds for all files together
 MAX_BYTES = 2**30  # of weights fetched without asking
 
 _HUB_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@(.+))?", re.ASCII)
@@ -56,9 +57,15 @@ def list_variants(*, hub: bool = False) -> list[str]:
     """
     names = list(local_variants())
     if hub:
-        owners = [owner.strip() for owner in os.environ.get("COLORHUB_NAMESPACE", "").split(",")]
-        for owner in owners:
-            found = _in_time(partial(_ids_of, owner or None))
+        listed = os.environ.get("COLORHUB_NAMESPACE", "").split(",")
+        owners: list[str | None] = [name.strip() for name in listed if name.strip()]
+        for owner in owners or [None]:
+            try:
+                found = _in_time(partial(_ids_of, owner), TIMEOUT)
+            except ColorhubError:
+                raise
+            except Exception as error:
+                raise _hub_error("the list of variants", error) from error
             names += [name for name in found if name not in names]
     return names
 
@@ -113,11 +120,20 @@ def resolve(
 
 def copy_papers(variant: Variant, folder: Path) -> None:
     """Copy what a variant's folder holds beside weights and configuration: card, log, figures."""
-    for source in _papers(variant.folder):
-        target = folder / source.relative_to(variant.folder)
-        if target.resolve() != source.resolve():
+    _copy(_papers(variant.folder), variant.folder, folder)
+
+
+def copy_variant(source: Path, folder: Path) -> None:
+    """Copy a variant's folder without what is no part of it: checkpoints, trackers' logs."""
+    _copy([source / CONFIG, source / WEIGHTS, *_papers(source)], source, folder)
+
+
+def _copy(files: list[Path], source: Path, folder: Path) -> None:
+    for file in files:
+        target = folder / file.relative_to(source)
+        if target.resolve() != file.resolve():
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+            shutil.copyfile(file, target)
 
 
 def _papers(folder: Path) -> list[Path]:
@@ -125,12 +141,18 @@ def _papers(folder: Path) -> list[Path]:
     return [*filter(Path.is_file, named), *sorted(folder.glob("samples/*.png"))]
 
 
-def own_repository(name: str) -> str:
-    """`owner/name` for a name under the account signed in. Raises HubError if there is none."""
-    if "/" in name:
-        return name
+def create(name: str, *, private: bool = False, token: str | bool | None = None) -> str:
+    """Make sure that a repository is there and may be written to; gives its full `owner/name`.
+
+    A name without an owner is one under the account signed in. Raises HubError if nobody is
+    signed in, the account may not write there, or the Hub cannot be reached.
+    """
+    api = HfApi(token=token, library_name="colorhub")
     try:
-        return f"{HfApi().whoami()['name']}/{name}"
+        made = _in_time(partial(api.create_repo, name, private=private or None, exist_ok=True))
+        return made.repo_id
+    except ColorhubError:
+        raise
     except Exception as error:
         raise _hub_error(name, error) from error
 
@@ -160,7 +182,7 @@ def publish(
     files = [folder / CONFIG, folder / WEIGHTS, *_papers(folder)]
     api = HfApi(token=token, library_name="colorhub")
     try:
-        api.create_repo(repo_id, private=private or None, exist_ok=True)
+        repo_id = create(repo_id, private=private, token=token)
         before = api.model_info(repo_id, timeout=TIMEOUT)
         if private and not before.private:
             raise OptionError(f"{repo_id} is public: make it private on its page first.")
@@ -180,9 +202,14 @@ def publish(
 def _commit(api: HfApi, repo_id: str, head: str | None, operations: list[Any], weights: str) -> str:
     """One commit on top of `head`; an answer that was lost on the way is looked up."""
     try:
-        return api.create_commit(
-            repo_id, operations, commit_message="Publish with colorhub", parent_commit=head
-        ).oid
+        upload = partial(
+            api.create_commit,
+            repo_id,
+            operations,
+            commit_message="Publish with colorhub",
+            parent_commit=head,
+        )
+        return _in_time(upload, UPLOAD_TIMEOUT).oid
     except Exception:
         now = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT)
         if now.sha and now.sha != head and _weights_of(now) == weights:
@@ -191,9 +218,10 @@ def _commit(api: HfApi, repo_id: str, head: str | None, operations: list[Any], w
 
 
 def _tag(api: HfApi, repo_id: str, tag: str, commit: str, weights: str) -> None:
-    tags = {ref.name: ref.target_commit for ref in api.list_repo_refs(repo_id).tags}
+    refs = _in_time(partial(api.list_repo_refs, repo_id))
+    tags = {ref.name: ref.target_commit for ref in refs.tags}
     if tag not in tags:
-        api.create_tag(repo_id, tag=tag, revision=commit)
+        _in_time(partial(api.create_tag, repo_id, tag=tag, revision=commit))
     elif tags[tag] != commit:
         there = api.model_info(repo_id, revision=tag, files_metadata=True, timeout=TIMEOUT)
         if _weights_of(there) != weights:
@@ -249,6 +277,8 @@ def _cached(repo_id: str, revision: str | None, error: ColorhubError) -> Variant
 
 def _hub_error(name: str, error: Exception) -> ColorhubError:
     """The client's many exceptions as the few that a reader can act on."""
+    if isinstance(error, HFValidationError):
+        return OptionError(f"{name!r} is no name of a Hub repository: write owner/name.")
     if isinstance(error, GatedRepoError):
         return NotFoundError(f"{name} is gated: ask for access on its page, then sign in.")
     if isinstance(error, RevisionNotFoundError):
@@ -274,8 +304,8 @@ def _ids_of(owner: str | None) -> list[str]:
     return sorted(model.id for model in HfApi().list_models(author=owner, filter=TAG, limit=1000))
 
 
-def _in_time(call: Callable[[], T]) -> T:
-    """The call's result, or HubError: listing models has no time limit of its own."""
+def _in_time(call: Callable[[], T], seconds: float | None = None) -> T:
+    """The call's result or error, or HubError: most of the client's calls have no time limit."""
     result: list[T | Exception] = []
 
     def run() -> None:
@@ -286,9 +316,9 @@ def _in_time(call: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(TIMEOUT)
+    thread.join(3 * TIMEOUT if seconds is None else seconds)
     if not result:
-        raise HubError("The Hub did not list its variants in time. Try again later.")
+        raise HubError("The Hub did not answer in time. Try again later.")
     if isinstance(result[0], Exception):
-        raise _hub_error("the list of variants", result[0]) from result[0]
+        raise result[0]
     return result[0]

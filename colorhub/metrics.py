@@ -60,6 +60,7 @@ PAIRWISE: dict[str, Callable[[Picture, Picture], float]] = {
 def mean_interval(values: Sequence[float], *, seed: int = 0) -> dict[str, float]:
     """Mean and 95 % percentile-bootstrap interval over 2000 resamples: mean, low, high."""
     array = np.asarray(values, dtype=np.float64)
-    picks = np.random.default_rng(seed).integers(0, len(array), size=(2000, len(array)))
-    low, high = np.percentile(array[picks].mean(axis=1), [2.5, 97.5])
+    random = np.random.default_rng(seed)
+    means = [array[random.integers(0, len(array), len(array))].mean() for _ in range(2000)]
+    low, high = np.percentile(means, [2.5, 97.5])
     return {"mean": round(array.mean(), 4), "low": round(low, 4), "high": round(high, 4)}

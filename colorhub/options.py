@@ -74,6 +74,8 @@ class Options:
             raise OptionError("--validation_split is a split of --dataset_name: name one.")
         if self.hub_epochs and not self.push_to_hub:
             raise OptionError("--hub_epochs publishes: give --push_to_hub as well.")
+        if not 0 <= self.seed < 2**63 or self.dataloader_num_workers < 0:
+            raise OptionError("--seed and --dataloader_num_workers must be 0 or more.")
         for name, value in asdict(self).items():
             counts = name.endswith(("_steps", "_epochs", "_size", "_limit", "_images"))
             if counts and isinstance(value, int) and value < 1:

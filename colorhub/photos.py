@@ -50,6 +50,8 @@ def open_photo(photo: Photo, *, at_least: int | None = None) -> Image.Image:
         raise PhotoError(f"{name}: there is no such file.") from None
     except IsADirectoryError:
         raise PhotoError(f"{name} is a folder, not a photo.") from None
+    except PermissionError:
+        raise PhotoError(f"{name} may not be read: its permissions forbid it.") from None
     except UnidentifiedImageError:
         raise PhotoError(
             f"{name} is not a photo colorhub can read: save it as JPEG, PNG, TIFF or WebP."

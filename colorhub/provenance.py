@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import torch
 from huggingface_hub import HfApi
@@ -42,8 +43,21 @@ def command_line(script: str, processes: int) -> str:
 
 
 def public_words(words: list[str]) -> list[str]:
-    """A command's words without this machine's folders: absolute paths keep their last part."""
-    return [Path(word).name if word.startswith(("/", "~")) else word for word in words]
+    """A command's words without this machine's folders and without secrets in addresses."""
+    return [_public(word) for word in words]
+
+
+def _public(word: str) -> str:
+    if word.startswith("--") and "=" in word:
+        option, value = word.split("=", 1)
+        return f"{option}={_public(value)}"
+    if word.startswith(("/", "~", "file:")):
+        return Path(word).name
+    if "://" in word:  # neither a password nor a signature in it is the public's
+        parts = urlsplit(word)
+        host = parts.netloc.rsplit("@", 1)[-1]
+        return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    return word
 
 
 def dataset_facts(

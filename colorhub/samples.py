@@ -35,7 +35,7 @@ def triptychs(colorizer: Colorizer, photos: Sequence[Image.Image]) -> Image.Imag
     """Grey input, truth and output side by side, a row a colour photo, each 192 pixels high."""
     rows = []
     for photo in photos:
-        size = (round(photo.width * HEIGHT / photo.height), HEIGHT)
+        size = (max(1, round(photo.width * HEIGHT / photo.height)), HEIGHT)
         truth = photo.convert("RGB").resize(size, Image.Resampling.LANCZOS)
         rows.append((colorizer.colorize(truth, strength=0), truth, colorizer.colorize(truth)))
     width = 3 * max(truth.width for _, truth, _ in rows)

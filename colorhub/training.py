@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -25,15 +26,24 @@ from typing import Any, TypeVar
 
 import torch
 import tyro
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+
+try:
+    import datasets  # noqa: F401
+    from accelerate import Accelerator
+    from accelerate.utils import (
+        DistributedDataParallelKwargs,
+        InitProcessGroupKwargs,
+        gather_object,
+    )
+    from tqdm.auto import tqdm
+except ImportError as error:
+    sys.exit(f"error: training needs {error.name}: pip install 'colorhub[train]'")
 
 from colorhub import cards, checkpoints, hub, provenance, weights
 from colorhub.color import rgb_to_lab, to_lightness
 from colorhub.colorizer import Colorizer
-from colorhub.data import PhotoBatches, open_rows
+from colorhub.data import PhotoBatches, is_plain_folder, open_rows
 from colorhub.errors import ColorhubError, DataError, OptionError
 from colorhub.evaluation import evaluate
 from colorhub.layers import channels_last
@@ -98,10 +108,16 @@ class Run:
         self.device = self.accelerator.device
         self.repo_id: str | None = None
         if config.push_to_hub and self.is_main:  # better to fail now than after days
-            self.repo_id = hub.own_repository(config.hub_model_id or self.output.resolve().name)
+            name = config.hub_model_id or self.output.resolve().name
+            self.repo_id = hub.create(name, private=config.hub_private_repo)
         self.dataset_facts = provenance.dataset_facts(
             config.dataset_name, config.train_split, self.rows, data_files=config.data_files
         )
+        if config.validation_split and is_plain_folder(config.dataset_name):
+            raise OptionError(
+                f"{config.dataset_name} has no splits: put the photos to measure on into a folder "
+                f"{config.validation_split}/ in it, the others into {config.train_split}/."
+            )
         self.sample_photos = sample_photos(config.validation_images)
         self._cut_short = False
         self._clock = time.monotonic()
@@ -220,6 +236,7 @@ class Run:
             seen += 1
             yield rgb
             if self._done() and self._all_ranks(next(batches, None) is not None):
+                self._report_skipped(skipped)
                 self._cut_short = True
                 return
         self._report_skipped(skipped)
@@ -350,7 +367,12 @@ class Run:
         facts = provenance.dataset_facts(config.dataset_name, config.validation_split, rows)
         provenance.write_json(
             self.output / "results.json",
-            {"dataset": facts, "command": self._facts()["command"], **results},
+            {
+                "dataset": facts,
+                "command": self._facts()["command"],
+                "weights_sha256": weights.sha256(self.output / weights.WEIGHTS),
+                **results,
+            },
         )
 
     def _publish(self, revision: str | None = None) -> None:
@@ -409,6 +431,11 @@ class Run:
         elif wanted:
             path = Path(wanted)
         if path is None:
+            if checkpoints.latest(self.output / "checkpoints") is not None:
+                raise OptionError(
+                    f"{self.output} holds checkpoints of another run: go on with it by "
+                    "--resume_from_checkpoint latest, or give another --output_dir."
+                )
             if self.log:
                 self.log.cut(0, every=1)
             return
@@ -456,7 +483,7 @@ class Run:
         total = self.total_steps()
         if total is None:
             raise OptionError(f"--lr_scheduler {name} on a stream needs --max_train_steps.")
-        return lambda step: 0.5 * (1 + math.cos(math.pi * min(step * every / total, 1)))
+        return lambda step: 0.5 * (1 + math.cos(math.pi * min(step * every / max(total, 1), 1)))
 
     def _progress_bar(self) -> tqdm:
         return tqdm(
@@ -497,7 +524,11 @@ def make_accelerator(config: Options) -> Accelerator:
             log_with=tracker,
             project_dir=str(config.output_dir),
             # Batch statistics are synchronised by the layers; broadcasting them would only cost.
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+            # The others wait while the main process measures and publishes.
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(broadcast_buffers=False),
+                InitProcessGroupKwargs(timeout=timedelta(hours=12)),
+            ],
         )
     except ValueError as error:  # fp16 without a GPU, an unknown tracker
         raise OptionError(f"accelerate refuses these settings: {error}") from error
@@ -513,4 +544,5 @@ def main(config: type[C], train: Callable[[C], None]) -> None:
     try:
         train(tyro.cli(config, use_underscores=True, config=(tyro.conf.OmitArgPrefixes,)))
     except ColorhubError as error:
-        sys.exit(f"error: {error}")
+        # One that comes out of a data worker has the worker's trace before its last line.
+        sys.exit(f"error: {str(error).strip().splitlines()[-1]}")

@@ -75,8 +75,9 @@ def load(folder: str | os.PathLike[str]) -> Generator:
     folder = Path(folder)
     config = read_config(folder)
     generator = _build(config, folder)
-    generator.load_state_dict(_read_weights(folder, generator.state_dict(), config))
-    return generator.eval()
+    weights = _read_weights(folder, generator.state_dict(), config)
+    generator.load_state_dict(weights, assign=True)
+    return generator.float().eval()
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -89,6 +90,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         version = config["format_version"]
     except (ValueError, KeyError, TypeError):
         raise VariantError(f"{path} is not a configuration that colorhub has written.") from None
+    mean_ab = config.setdefault("mean_ab", None)
+    if mean_ab is not None and not (isinstance(mean_ab, list) and len(mean_ab) == 2):
+        raise VariantError(f"{path}: mean_ab is {mean_ab!r}, expected two numbers or null.")
     if version != FORMAT_VERSION:
         raise VariantError(
             f"{path} has format {version}; this colorhub reads {FORMAT_VERSION}. "
@@ -99,11 +103,13 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def _build(config: dict[str, Any], folder: Path) -> Generator:
     name = config.get("architecture")
-    if name not in ARCHITECTURES:
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise VariantError(f"{folder}: unknown architecture {name!r}; known are {known}.")
     cls = ARCHITECTURES[name]
-    given, wanted = config.get("network", {}), dataclasses.fields(cls.Config)
+    given, wanted = config.get("network"), dataclasses.fields(cls.Config)
+    if not isinstance(given, dict):
+        raise VariantError(f"{folder / CONFIG} does not say how the network is built.")
     names = {field.name for field in wanted}
     if set(given) != names:
         odd = ", ".join(sorted(set(given) ^ names))
@@ -117,7 +123,8 @@ def _build(config: dict[str, Any], folder: Path) -> Generator:
                 f"expected {getattr(field.type, '__name__', field.type)}."
             )
     try:
-        return cls(cls.Config(**given))  # type: ignore[arg-type]
+        with torch.device("meta"):  # no memory for a network whose weights may not be there
+            return cls(cls.Config(**given))  # type: ignore[arg-type]
     except (OptionError, ValueError, RuntimeError) as error:
         raise VariantError(f"{folder / CONFIG}: no {name} can be built so ({error}).") from error
 

@@ -26,12 +26,17 @@ VALUE = {"mean": 12.345, "low": 11.0, "high": 13.5}
 RESULTS = {
     "dataset": {"name": "owner/photos", "split": "test"},
     "command": "colorhub evaluate --variant tiny --dataset_name owner/photos",
-    "images": 100, "skipped": [], "seed": 0,
+    "images": 100, "skipped": 0, "seed": 0,
     "metrics": {
         method: dict.fromkeys(cards.METRICS, VALUE) for method in ("variant", "grey", "mean_ab")
     },
     "truth": {"colorfulness": VALUE},
 }  # fmt: skip
+
+
+def write_results(folder: Path, sha256: str | None = None) -> None:
+    sha256 = sha256 or weights.sha256(folder / "model.safetensors")
+    write_json(folder / "results.json", RESULTS | {"weights_sha256": sha256})
 
 
 def check(text: str) -> dict:
@@ -59,7 +64,7 @@ def check(text: str) -> dict:
 
 def test_a_card_tells_the_whole_run(variant_folder):
     write_json(variant_folder / "training.json", FACTS)
-    write_json(variant_folder / "results.json", RESULTS)
+    write_results(variant_folder)
     front = check(cards.write(variant_folder).read_text())
     text = (variant_folder / "README.md").read_text()
     assert front["license"] == "cc0-1.0"
@@ -84,12 +89,17 @@ def test_figures_are_written_again_and_prose_is_kept(variant_folder):
     prose = "It likes blue skies."
     path.write_text(path.read_text().replace("## Limits\n", f"## Limits\n\n{prose}\n"))
     write_json(variant_folder / "training.json", FACTS)
-    write_json(variant_folder / "results.json", RESULTS)
+    write_results(variant_folder)
     cards.write(variant_folder)
     once = path.read_text()
     cards.write(variant_folder)
     assert path.read_text() == once
     assert prose in once and "has not been measured" not in once and "12.3" in once
+
+
+def test_figures_of_other_weights_do_not_enter_the_card(variant_folder):
+    write_results(variant_folder, sha256="0" * 64)
+    assert "has not been measured" in cards.write(variant_folder).read_text()
 
 
 def test_data_without_a_licence_is_said_to_have_none(variant_folder):

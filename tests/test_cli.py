@@ -97,6 +97,7 @@ def test_strength_and_seed_reach_the_network(album, tmp_path):
         ("colorize", "a.png", "b.png", "--output", __file__),  # several into a file
         ("colorize", "a.png", "--output", "x.png", "--strength", "much"),
         ("colorize", "a.png", "--output", "x.png", "--variant", "tiny", "--device", "tpu"),
+        ("compare", "a.png", "--output", "x.png"),
         ("paint",),
         (),
     ],

@@ -148,8 +148,24 @@ def test_a_data_set_on_the_hub_is_streamed_by_its_id(hub_server, photo_folder):
 
 def test_streamed_photos_are_shuffled_anew_each_epoch(photo_folder):
     rows = open_rows(str(photo_folder), streaming=True)
-    first, second = batches(rows), batches(rows, epoch=1)
-    assert not torch.equal(first[0].rgb, second[0].rgb)
+    for share in ({}, {"rank": 1, "world": 2}):
+        first, second = batches(rows, **share), batches(rows, epoch=1, **share)
+        assert not torch.equal(first[0].rgb, second[0].rgb)
+
+
+def test_the_names_in_a_folder_of_photos_mean_nothing(tmp_path):
+    folder = tmp_path / "my [old] photos"
+    (folder / "trip").mkdir(parents=True)
+    for name in ("train-station.png", "test shot.png", "trip/Müller.png", "a.png"):
+        make_photo().save(folder / name)
+    for split in ("train", "test"):
+        assert len(open_rows(str(folder), split=split)) == 4
+
+
+def test_a_broken_archive_is_a_data_error(tmp_path):
+    (tmp_path / "photos.zip").write_bytes(b"PK no archive")
+    with pytest.raises(DataError, match="cannot be opened"):
+        open_rows(None, data_files=(str(tmp_path / "photos.zip"),))
 
 
 def test_small_photos_are_enlarged_and_narrow_ones_fit():

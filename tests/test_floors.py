@@ -25,7 +25,7 @@ FLOORS = [
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
     "accelerate": {"training"},
-    "datasets": {"data"},
+    "datasets": {"data", "training"},
     "gradio": {"app", "studio"},
     "skimage": {"metrics", "samples"},
 }

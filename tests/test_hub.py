@@ -212,6 +212,20 @@ def test_a_hub_that_hangs_does_not_hang_the_list(hub_server, monkeypatch):
     hub_server.clear_faults()
 
 
+def test_a_hub_that_hangs_does_not_hang_publishing(variant_folder, hub_server, monkeypatch):
+    monkeypatch.setattr("colorhub.hub.TIMEOUT", 0.2)
+    hub_server.fault(path="/api/repos/create", times=None, delay=30.0)
+    with pytest.raises(HubError, match="in time"):
+        publish(variant_folder, "owner/tiny", token=TOKEN)
+    hub_server.clear_faults()
+
+
+def test_a_name_without_an_owner_is_one_s_own(variant_folder, hub_server):
+    assert publish(variant_folder, "tiny", token=TOKEN).endswith("/owner/tiny")
+    with pytest.raises(OptionError, match="write owner/name"):
+        publish(variant_folder, "owner/ti ny", token=TOKEN)
+
+
 def test_local_variants_are_found_in_their_folder(variant_folder, monkeypatch):
     monkeypatch.setenv("COLORHUB_VARIANTS_DIR", str(variant_folder.parent))
     assert "tiny" in list_variants()
@@ -245,3 +259,4 @@ def test_no_token_is_left_in_what_is_published(variant_folder, hub_server, monke
     for repo in hub_server.repos.values():
         for content in repo.files.values():
             assert TOKEN.encode() not in content
+            assert str(variant_folder.parent).encode() not in content

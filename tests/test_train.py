@@ -19,6 +19,7 @@ from conftest import ROOT, make_photo
 from safetensors.torch import load_file
 
 from colorhub import Colorizer, DataError, HubError, OptionError, checkpoints, weights
+from colorhub.provenance import public_words
 from colorhub.training import full_precision, step_seed
 
 SIZES = {
@@ -320,6 +321,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(photo_folder, tmp_path):
         ("--num_train_epochs 0", "--num_train_epochs is 0"),
         ("--width 0", "width"),
         ("--report_to wandb", "pip install wandb"),
+        ("--seed -1", "--seed"),
+        ("--n_critic 0", "--n_critic is 0"),
+        ("--critic_depth 5", "give 64 or more"),
         ("--streaming --lr_scheduler cosine", "--max_train_steps"),
     ],
 )
@@ -335,6 +339,33 @@ def test_a_checkpoint_of_other_options_is_not_resumed(photo_folder, tmp_path):
         run_here("cwgan", photo_folder, tmp_path, f"{again} --seed 1")
     with pytest.raises(OptionError, match="does not fit these options"):
         run_here("cwgan", photo_folder, tmp_path, f"{again} --noise_dim 0")
+
+
+def test_a_new_run_does_not_touch_another_s_checkpoints(photo_folder, tmp_path):
+    run_here("autoencoder", photo_folder, tmp_path, "--max_train_steps 1")
+    with pytest.raises(OptionError, match="holds checkpoints of another run"):
+        run_here("autoencoder", photo_folder, tmp_path, "--max_train_steps 1")
+
+
+def test_a_folder_without_splits_is_not_measured_on_itself(tmp_path):
+    (tmp_path / "photos").mkdir()
+    make_photo().save(tmp_path / "photos" / "a.png")
+    with pytest.raises(OptionError, match="has no splits"):
+        run_here("autoencoder", tmp_path / "photos", tmp_path / "run", "--validation_split test")
+
+
+@pytest.mark.parametrize(
+    ("word", "public"),
+    [
+        ("/home/me/photos", "photos"),
+        ("--output_dir=/home/me/runs/x", "--output_dir=x"),
+        ("file:///home/me/a.zip", "a.zip"),
+        ("https://u:secret@host/x.zip?token=abc", "https://host/x.zip"),
+        ("owner/name", "owner/name"),
+    ],
+)
+def test_a_published_command_names_no_folder_and_no_secret(word, public):
+    assert public_words([word]) == [public]
 
 
 def test_a_run_starts_from_another_variant_s_weights(photo_folder, variant_folder, tmp_path):

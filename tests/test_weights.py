@@ -110,6 +110,9 @@ def test_a_pickle_is_never_opened(folder):
         ({"architecture": "Diffusion"}, "unknown architecture 'Diffusion'"),
         ({"network": {"width": 4}}, "missing or unknown settings"),
         ({"weights_sha256": None}, "corrupted"),
+        ({"architecture": []}, "unknown architecture"),
+        ({"network": None}, "how the network is built"),
+        ({"mean_ab": 3}, "mean_ab"),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_refused(folder, changes, message):

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from colorhub.critics import ConvCritic
+from colorhub.errors import OptionError
 from colorhub.generators import ResUNet
 from colorhub.objectives import Wasserstein, gradient_penalty, r1_penalty
 from colorhub.training import Options, Run, full_precision, main
@@ -50,6 +51,17 @@ class Config(Options):
     """Adam's decay of the second moment, in both optimisers."""
     lr_scheduler: Literal["constant", "cosine"] = "constant"
     """Keep both learning rates, or lower them to 0 over the whole run."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        smallest = 2 ** (self.critic.critic_depth + 1)
+        if self.network.resolution < smallest:
+            raise OptionError(
+                f"--resolution {self.network.resolution} is too small for --critic_depth "
+                f"{self.critic.critic_depth}: give {smallest} or more."
+            )
+        if self.n_critic < 1:
+            raise OptionError(f"--n_critic is {self.n_critic}; it must be 1 or more.")
 
 
 def train(config: Config) -> None:
