@@ -50,6 +50,7 @@ def save(
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
             save_file(weights, Path(part, WEIGHTS), metadata={"format": "pt"})
+            Path(part, WEIGHTS).chmod(0o644)  # safetensors keeps what it writes to its owner
             config = {
                 "format_version": FORMAT_VERSION,
                 "library_name": "colorhub",
