@@ -12,33 +12,19 @@ resumed run on local data goes on as if it had never stopped and N processes com
 """
 
 import hashlib
-import importlib.util
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import tyro
+from accelerate.utils import gather_object
 from torch import Tensor, nn
-
-try:
-    import datasets  # noqa: F401
-    from accelerate import Accelerator
-    from accelerate.utils import (
-        DistributedDataParallelKwargs,
-        InitProcessGroupKwargs,
-        gather_object,
-    )
-    from tqdm.auto import tqdm
-except ImportError as error:
-    sys.exit(f"error: training needs {error.name}: pip install 'colorhub[train]'")
+from tqdm.auto import tqdm
 
 from colorhub import cards, checkpoints, hub, provenance, weights
 from colorhub.color import rgb_to_lab, to_lightness
@@ -46,6 +32,7 @@ from colorhub.colorizer import Colorizer
 from colorhub.data import PhotoBatches, is_plain_folder, open_rows
 from colorhub.errors import ColorhubError, DataError, OptionError
 from colorhub.evaluation import evaluate
+from colorhub.launch import make_accelerator
 from colorhub.layers import channels_last
 from colorhub.options import Options
 from colorhub.photos import save_photo
@@ -499,50 +486,3 @@ def step_seed(seed: int, step: int) -> int:
     """The seed of a step's random draws: 63 bits that neighbouring steps and seeds do not share."""
     digest = hashlib.sha256(f"{seed} {step}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
-
-
-def full_precision(accelerator: Accelerator, network: nn.Module) -> Callable[..., Tensor]:
-    """A prepared network's fp32 forward pass, for penalties on its gradient.
-
-    accelerate wraps the forward of what it prepares in autocast, and an autocast around the call
-    does not undo that; the class's own forward does. The penalty must be added to a loss that
-    went through the prepared network, or DDP would not average its gradients.
-    """
-    bare = accelerator.unwrap_model(network)
-    return partial(type(bare).forward, bare)
-
-
-def make_accelerator(config: Options) -> Accelerator:
-    """accelerate's own, with its complaints in our words. Raises OptionError."""
-    tracker = None if config.report_to == "none" else config.report_to
-    if tracker and importlib.util.find_spec(tracker) is None:
-        raise OptionError(f"--report_to {tracker}: pip install {tracker}, or use --report_to none.")
-    try:
-        accelerator = Accelerator(
-            # Without this, processes on a machine that has no GPU would not find each other.
-            cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
-            log_with=tracker,
-            project_dir=str(config.output_dir),
-            # Batch statistics are synchronised by the layers; broadcasting them would only cost.
-            # The others wait while the main process measures and publishes.
-            kwargs_handlers=[
-                DistributedDataParallelKwargs(broadcast_buffers=False),
-                InitProcessGroupKwargs(timeout=timedelta(hours=12)),
-            ],
-        )
-    except ValueError as error:  # fp16 without a GPU, an unknown tracker
-        raise OptionError(f"accelerate refuses these settings: {error}") from error
-    accelerator.init_trackers("log")
-    return accelerator
-
-
-C = TypeVar("C", bound=Options)
-
-
-def main(config: type[C], train: Callable[[C], None]) -> None:
-    """Read the command line into a script's Config and train; errors are one sentence, status 1."""
-    try:
-        train(tyro.cli(config, use_underscores=True, config=(tyro.conf.OmitArgPrefixes,)))
-    except ColorhubError as error:
-        # One that comes out of a data worker has the worker's trace before its last line.
-        sys.exit(f"error: {str(error).strip().splitlines()[-1]}")

@@ -16,7 +16,7 @@ FLOORS = [
     ("weights",),
     ("hub", "cards"),
     ("colorizer",),
-    ("samples", "evaluation"),
+    ("samples", "evaluation", "launch"),
     ("training",),
     ("studio",),
     ("app",),
@@ -24,8 +24,8 @@ FLOORS = [
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
-    "accelerate": {"training"},
-    "datasets": {"data", "training"},
+    "accelerate": {"launch", "training"},
+    "datasets": {"data", "launch"},
     "gradio": {"app", "studio"},
     "skimage": {"metrics", "samples"},
 }

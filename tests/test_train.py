@@ -19,8 +19,9 @@ from conftest import ROOT, make_photo
 from safetensors.torch import load_file
 
 from colorhub import Colorizer, DataError, HubError, OptionError, checkpoints, weights
+from colorhub.launch import full_precision
 from colorhub.provenance import public_words
-from colorhub.training import full_precision, step_seed
+from colorhub.training import step_seed
 
 SIZES = {
     "cwgan": "--width 4 --depth 2 --noise_dim 2 --critic_width 4 --critic_depth 2",

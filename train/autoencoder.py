@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from colorhub.generators import Autoencoder
-from colorhub.training import Options, Run, main
+from colorhub.launch import main
+from colorhub.options import Options
+from colorhub.training import Run
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from colorhub.critics import ConvCritic
 from colorhub.errors import OptionError
 from colorhub.generators import ResUNet
+from colorhub.launch import full_precision, main
 from colorhub.objectives import Wasserstein, gradient_penalty, r1_penalty
-from colorhub.training import Options, Run, full_precision, main
+from colorhub.options import Options
+from colorhub.training import Run
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,74 @@
+"""How a training script starts: its command line, and accelerate set up for it."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import TypeVar
+
+import torch
+import tyro
+from torch import Tensor, nn
+
+try:
+    import datasets  # noqa: F401
+    import tqdm  # noqa: F401
+    from accelerate import Accelerator
+    from accelerate.utils import (
+        DistributedDataParallelKwargs,
+        InitProcessGroupKwargs,
+    )
+except ImportError as error:
+    sys.exit(f"error: training needs {error.name}: pip install 'colorhub[train]'")
+
+
+from colorhub.errors import ColorhubError, OptionError
+from colorhub.options import Options
+
+
+def full_precision(accelerator: Accelerator, network: nn.Module) -> Callable[..., Tensor]:
+    """A prepared network's fp32 forward pass, for penalties on its gradient.
+
+    accelerate wraps the forward of what it prepares in autocast, and an autocast around the call
+    does not undo that; the class's own forward does. The penalty must be added to a loss that
+    went through the prepared network, or DDP would not average its gradients.
+    """
+    bare = accelerator.unwrap_model(network)
+    return partial(type(bare).forward, bare)
+
+
+def make_accelerator(config: Options) -> Accelerator:
+    """accelerate's own, with its complaints in our words. Raises OptionError."""
+    tracker = None if config.report_to == "none" else config.report_to
+    if tracker and importlib.util.find_spec(tracker) is None:
+        raise OptionError(f"--report_to {tracker}: pip install {tracker}, or use --report_to none.")
+    try:
+        accelerator = Accelerator(
+            # Without this, processes on a machine that has no GPU would not find each other.
+            cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
+            log_with=tracker,
+            project_dir=str(config.output_dir),
+            # Batch statistics are synchronised by the layers; broadcasting them would only cost.
+            # The others wait while the main process measures and publishes.
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(broadcast_buffers=False),
+                InitProcessGroupKwargs(timeout=timedelta(hours=12)),
+            ],
+        )
+    except ValueError as error:  # fp16 without a GPU, an unknown tracker
+        raise OptionError(f"accelerate refuses these settings: {error}") from error
+    accelerator.init_trackers("log")
+    return accelerator
+
+
+C = TypeVar("C", bound=Options)
+
+
+def main(config: type[C], train: Callable[[C], None]) -> None:
+    """Read the command line into a script's Config and train; errors are one sentence, status 1."""
+    try:
+        train(tyro.cli(config, use_underscores=True, config=(tyro.conf.OmitArgPrefixes,)))
+    except ColorhubError as error:
+        # One that comes out of a data worker has the worker's trace before its last line.
+        sys.exit(f"error: {str(error).strip().splitlines()[-1]}")
