@@ -95,6 +95,7 @@ def step_rate(script: str, precision: str, dataset: str, steps: int) -> float:
             for _ in range(steps + 1):
                 times.append(time.perf_counter())
                 yield rgb
+            times.append(time.perf_counter())
             raise EnoughError
 
     module.Run = Timed  # type: ignore[attr-defined]
@@ -132,8 +133,17 @@ def colouring(variant: str, path: Path, rounds: int) -> dict[str, float]:
         for name, (start, end) in zip(STAGES, pairwise(clock), strict=True):
             stages.setdefault(name, []).append(end - start)
     figures = {name: median(times[1:]) for name, times in stages.items()}
-    figures["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    figures["peak MB"] = peak_memory()
     return figures
+
+
+def peak_memory() -> float:
+    """This process's peak resident memory in MB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would give the parent's peak where that was higher
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 STAGES = ("decode", "network", "chroma and Lab to RGB", "encode")
