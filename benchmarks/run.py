@@ -29,8 +29,9 @@ from PIL import Image
 from skimage import data
 
 from colorhub import Colorizer, training
+from colorhub.batches import PhotoBatches
 from colorhub.colorizer import paint
-from colorhub.data import PhotoBatches, open_rows
+from colorhub.data import open_rows
 from colorhub.photos import open_photo, save_photo
 
 TRAIN = Path(__file__).parent.parent / "train"
@@ -63,9 +64,9 @@ def pipeline_rate(dataset: str, workers: int, batch: int = 16) -> float:
     rows = open_rows(dataset)
     rates = []
     for epoch in range(3):
-        photos = PhotoBatches(rows, resolution=224, batch_size=batch, seed=0)
+        photos = PhotoBatches(rows, resolution=224, batch_size=batch, seed=0, workers=workers)
         photos.set_epoch(epoch)
-        batches = iter(photos.loader(workers))
+        batches = iter(photos.loader())
         next(batches)  # the workers' start is not the pipeline's speed
         start, seen = time.perf_counter(), 0
         for each in batches:

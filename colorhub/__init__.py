@@ -13,6 +13,7 @@ from colorhub.errors import (
     NotFoundError,
     OptionError,
     PhotoError,
+    TrainingError,
     VariantError,
 )
 
@@ -24,6 +25,7 @@ __all__ = [
     "NotFoundError",
     "OptionError",
     "PhotoError",
+    "TrainingError",
     "VariantError",
     "list_variants",
 ]

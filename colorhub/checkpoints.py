@@ -1,8 +1,8 @@
 """A run's whole state on disk, written whole or not at all, without pickles.
 
-A checkpoint is a folder `checkpoint-STEP` with `state.safetensors` (every tensor, under the path
-that leads to it) and `state.json` (everything else). It is written beside its final name and
-renamed when it is complete, so a name that exists is a checkpoint that is whole.
+A checkpoint is a folder `checkpoint-STEP` with one file, `state.safetensors`: every tensor under
+the path that leads to it, everything else as JSON in the file's metadata. It is written beside its
+final name and renamed when it is complete, so a checkpoint that is there is whole.
 """
 
 import json
@@ -13,19 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from colorhub.errors import DataError
+from colorhub.errors import TrainingError
 
 _NAME = re.compile(r"checkpoint-(\d+)")
+_FILE = "state.safetensors"
 
 
 def save(folder: Path, step: int, state: dict[str, Any], *, keep: int | None = None) -> Path:
     """Write `checkpoint-STEP` into folder, then delete all but the `keep` newest.
 
-    `state` holds dicts, lists, tensors, numbers, strings and None. Raises DataError if the disk is
-    full or read-only; older checkpoints are then left as they are.
+    `state` holds dicts, lists, tensors, numbers, strings and None. Raises TrainingError if the
+    disk is full or read-only; older checkpoints are then left as they are.
     """
     final = folder / f"checkpoint-{step}"
     part = folder / f".part-{step}"
@@ -34,36 +36,44 @@ def save(folder: Path, step: int, state: dict[str, Any], *, keep: int | None = N
         part.mkdir(parents=True)
         tensors: dict[str, Tensor] = {}
         outline = _take_tensors(state, "", tensors)
-        save_file(tensors, part / "state.safetensors")
-        (part / "state.json").write_text(json.dumps(outline))
-        for path in (part / "state.safetensors", part / "state.json", part):
-            _sync(path)
+        save_file(tensors, part / _FILE, metadata={"outline": json.dumps(outline)})
+        _sync(part / _FILE)
         if final.exists():
-            final.rename(older := folder / f".part-older-{step}")
-            part.rename(final)
-            shutil.rmtree(older)
+            (part / _FILE).replace(final / _FILE)
+            part.rmdir()
         else:
+            _sync(part)
             part.rename(final)
         _sync(folder)
     except Exception as error:  # safetensors has its own error for a full disk
         shutil.rmtree(part, ignore_errors=True)
-        raise DataError(f"{final} cannot be written ({error}); earlier ones are intact.") from error
+        raise TrainingError(
+            f"{final} cannot be written ({error}); earlier ones are intact. When there is room, "
+            "go on with --resume_from_checkpoint latest."
+        ) from error
     if keep is not None:
         for old in sorted(_all(folder))[:-keep]:
-            shutil.rmtree(folder / f"checkpoint-{old}")
-        for left_over in folder.glob(".part-*"):  # by a run that was killed
+            # Under another name first: what is deleted halfway must not pass for a checkpoint.
+            (folder / f"checkpoint-{old}").rename(folder / f".part-{old}")
+        for left_over in folder.glob(".part-*"):
             shutil.rmtree(left_over)
     return final
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The state that `save` wrote. Raises DataError if it is missing or damaged."""
+    """The state that `save` wrote. Raises TrainingError if it is missing or damaged."""
     try:
-        outline = json.loads((path / "state.json").read_text())
-        tensors = load_file(path / "state.safetensors")
-        return _put_tensors(outline, tensors)
+        with safe_open(path / _FILE, "pt") as file:
+            outline = json.loads(file.metadata()["outline"])
+        return _put_tensors(outline, load_file(path / _FILE))
     except Exception as error:
-        raise DataError(f"{path} is no checkpoint that can be resumed ({error}).") from error
+        raise TrainingError(f"{path} is no checkpoint that can be resumed ({error}).") from error
+
+
+def step_of(path: Path) -> int | None:
+    """The step in a checkpoint's name."""
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]) if match else None
 
 
 def latest(folder: Path) -> Path | None:
@@ -73,8 +83,8 @@ def latest(folder: Path) -> Path | None:
 
 
 def _all(folder: Path) -> list[int]:
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return [int(match[1]) for name in names if (match := _NAME.fullmatch(name))]
+    whole = (path.parent for path in folder.glob(f"*/{_FILE}"))
+    return [step for path in whole if (step := step_of(path)) is not None]
 
 
 def _sync(path: Path) -> None:

@@ -15,8 +15,8 @@ class ConvCritic(nn.Module):
     Lightness and ab are concatenated, 4x4 convolutions of stride 2 with instance norm and
     LeakyReLU 0.2 halve the sides and double the filters, and average pooling with a linear layer
     gives one unbounded score a photo. The first convolution has no norm, so that a photo's mean
-    colour is not lost before the critic has seen it. There is no batch norm: the gradient
-    penalty is a photo's own.
+    colour is not lost before the critic has seen it; the others have no bias, which their
+    norm would remove. There is no batch norm: the gradient penalty is a photo's own.
     """
 
     @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ConvCritic(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
         for narrow, wide in pairwise(widths):
             layers += [
-                nn.Conv2d(narrow, wide, 4, 2, 1),
+                nn.Conv2d(narrow, wide, 4, 2, 1, bias=False),
                 nn.InstanceNorm2d(wide, affine=True),
                 nn.LeakyReLU(0.2),
             ]

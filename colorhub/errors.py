@@ -25,5 +25,9 @@ class DataError(ColorhubError):
     """A data set cannot be used for training or measuring."""
 
 
+class TrainingError(ColorhubError):
+    """A training run cannot go on: resume it from its last checkpoint when the cause is mended."""
+
+
 class OptionError(ColorhubError):
     """Options contradict each other or ask for what this machine does not have."""

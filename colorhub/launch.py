@@ -1,6 +1,7 @@
 """How a training script starts: its command line, and accelerate set up for it."""
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -26,6 +27,12 @@ except ImportError as error:
 from colorhub.errors import ColorhubError, OptionError
 from colorhub.options import Options
 
+_NOT_OURS = {
+    "FSDP": "ACCELERATE_USE_FSDP",
+    "DeepSpeed": "ACCELERATE_USE_DEEPSPEED",
+    "Megatron-LM": "ACCELERATE_USE_MEGATRON_LM",
+}
+
 
 def full_precision(accelerator: Accelerator, network: nn.Module) -> Callable[..., Tensor]:
     """A prepared network's fp32 forward pass, for penalties on its gradient.
@@ -40,6 +47,13 @@ def full_precision(accelerator: Accelerator, network: nn.Module) -> Callable[...
 
 def make_accelerator(config: Options) -> Accelerator:
     """accelerate's own, with its complaints in our words. Raises OptionError."""
+    for strategy, variable in _NOT_OURS.items():
+        if os.environ.get(variable, "false").lower() in ("1", "true"):
+            raise OptionError(
+                f"{strategy} splits a network that is too large for one GPU. The largest here fits "
+                "on any with its optimiser, and gradient penalties need whole parameters: use "
+                "accelerate launch --multi_gpu."
+            )
     tracker = None if config.report_to == "none" else config.report_to
     if tracker and importlib.util.find_spec(tracker) is None:
         raise OptionError(f"--report_to {tracker}: pip install {tracker}, or use --report_to none.")
@@ -51,6 +65,7 @@ def make_accelerator(config: Options) -> Accelerator:
             project_dir=str(config.output_dir),
             # Batch statistics are synchronised by the layers; broadcasting them would only cost.
             # The others wait while the main process measures and publishes.
+            gradient_accumulation_steps=config.gradient_accumulation_steps,
             kwargs_handlers=[
                 DistributedDataParallelKwargs(broadcast_buffers=False),
                 InitProcessGroupKwargs(timeout=timedelta(hours=12)),
@@ -62,6 +77,7 @@ def make_accelerator(config: Options) -> Accelerator:
     return accelerator
 
 
+_GO_ON = "go on with --resume_from_checkpoint latest"
 C = TypeVar("C", bound=Options)
 
 
@@ -72,3 +88,11 @@ def main(config: type[C], train: Callable[[C], None]) -> None:
     except ColorhubError as error:
         # One that comes out of a data worker has the worker's trace before its last line.
         sys.exit(f"error: {str(error).strip().splitlines()[-1]}")
+    except OSError as error:  # a full disk, a folder that may not be written to
+        sys.exit(f"error: {error}. Checkpoints are whole: when that is mended, {_GO_ON}.")
+    except KeyboardInterrupt:
+        sys.exit(f"error: interrupted: {_GO_ON}.")
+    except RuntimeError as error:
+        if "Connection" not in str(error) or not torch.distributed.is_initialized():
+            raise
+        sys.exit(f"error: another process of this run has died: {_GO_ON}.")

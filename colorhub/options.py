@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from colorhub.errors import OptionError
 
@@ -28,12 +29,23 @@ class Options:
     """Read the data set as it comes instead of downloading it first."""
     train_batch_size: int = 16
     """Photos a step, for each process."""
+    gradient_accumulation_steps: int = 1
+    """Batches whose gradients make up one step."""
     num_train_epochs: int = 50
     """Passes over the data set."""
     max_train_steps: int | None = None
     """Stop after so many steps, whatever the epochs."""
     learning_rate: float = 2e-4
     """Learning rate of the optimisers."""
+    ema_decay: float | None = None
+    """Publish, and show in samples, a running mean of the weights with this decay a step."""
+    max_bad_fraction: float = 0.05
+    """Share of an epoch's photos that may be broken or grey before training stops."""
+    on_divergence: Literal["stop", "rollback"] = "stop"
+    """If a loss or a weight is not finite: stop, or go back to the last checkpoint with half the
+    learning rate."""
+    max_rollbacks: int = 3
+    """How often to go back before stopping after all."""
     seed: int = 0
     """Seed of everything that is drawn."""
     output_dir: Path = Path("runs/variant")
@@ -66,17 +78,25 @@ class Options:
     """Make the repository private."""
     hub_epochs: int | None = None
     """With --push_to_hub: also publish every so many epochs, as revision epoch-N."""
+    push_every: int | None = None
+    """With --push_to_hub: also publish at every so many-th checkpoint."""
 
     def __post_init__(self) -> None:
         if bool(self.dataset_name) == bool(self.data_files):
             raise OptionError("Say what to train on: either --dataset_name or --data_files.")
         if self.validation_split and not self.dataset_name:
             raise OptionError("--validation_split is a split of --dataset_name: name one.")
-        if self.hub_epochs and not self.push_to_hub:
-            raise OptionError("--hub_epochs publishes: give --push_to_hub as well.")
+        if (self.hub_epochs or self.push_every) and not self.push_to_hub:
+            raise OptionError("--hub_epochs and --push_every publish: give --push_to_hub as well.")
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise OptionError("--max_bad_fraction is a share: from 0 to 1.")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise OptionError("--ema_decay must lie between 0 and 1, such as 0.999.")
         if not 0 <= self.seed < 2**63 or self.dataloader_num_workers < 0:
             raise OptionError("--seed and --dataloader_num_workers must be 0 or more.")
         for name, value in asdict(self).items():
-            counts = name.endswith(("_steps", "_epochs", "_size", "_limit", "_images"))
+            counts = name.endswith(
+                ("_steps", "_epochs", "_size", "_limit", "_images", "_every", "_rollbacks")
+            )
             if counts and isinstance(value, int) and value < 1:
                 raise OptionError(f"--{name} is {value}; it must be 1 or more.")

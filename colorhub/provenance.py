@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -45,6 +46,11 @@ def command_line(script: str, processes: int) -> str:
 def public_words(words: list[str]) -> list[str]:
     """A command's words without this machine's folders and without secrets in addresses."""
     return [_public(word) for word in words]
+
+
+def without_secrets(text: str) -> str:
+    """A message without the passwords and signatures of the addresses in it."""
+    return re.sub(r"[a-z]+://[^\s'\"]+", lambda found: _public(found[0]), text)
 
 
 def _public(word: str) -> str:

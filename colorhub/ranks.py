@@ -4,6 +4,9 @@ Random draws are made for the joined batch and each rank keeps its own rows; sta
 batch are averaged over all ranks. Photo i of the joined batch belongs to rank i % world.
 """
 
+from functools import lru_cache
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -14,10 +17,15 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """This process's number among those that train together, from 0."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
 def own_rows(joined: Tensor) -> Tensor:
     """This rank's rows of a tensor made for the joined batch: (N * world, ...) to (N, ...)."""
     world = world_size()
-    return joined if world == 1 else joined[dist.get_rank() :: world]
+    return joined if world == 1 else joined[rank() :: world]
 
 
 def draw_uniform(n: int, *shape: int, like: Tensor) -> Tensor:
@@ -41,12 +49,70 @@ class _SumOverRanks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
-        gradient = gradient.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(gradient)
-        return gradient
+        return _SumOverRanks.apply(gradient)  # a sum as well, and differentiable again
 
 
 def mean_over_ranks(x: Tensor) -> Tensor:
     """The mean of x over all ranks, differentiable; x itself outside of distributed training."""
     world = world_size()
     return x if world == 1 else _SumOverRanks.apply(x) / world
+
+
+def gather_rows(x: Tensor) -> Tensor:
+    """The joined batch's rows in joined order, on every rank: (N, ...) to (N * world, ...).
+
+    N must be the same on all ranks; x itself outside of distributed training. Differentiable:
+    where all ranks compute the same loss from the rows and average their parameters' gradients,
+    these are the gradients that one process with the joined batch would have.
+    """
+    world = world_size()
+    if world == 1:
+        return x
+    joined = x.new_zeros(len(x), world, *x.shape[1:])
+    joined[:, rank()] = x
+    return _SumOverRanks.apply(joined).flatten(0, 1)
+
+
+def total(*counts: int) -> list[int]:
+    """Sums of the ranks' counts, on every rank. Does not wait for a GPU."""
+    if world_size() == 1:
+        return list(counts)
+    sums = torch.tensor(counts)
+    dist.all_reduce(sums, group=_host_group(dist.group.WORLD))
+    return sums.tolist()
+
+
+def gather_pieces(piece: Tensor, most: int) -> list[Tensor]:
+    """The pieces (n, ...) of all ranks that hold any rows, n at most `most`; held by the host."""
+    if world_size() == 1:
+        return [piece] if len(piece) else []
+    padded = piece.new_zeros(most, *piece.shape[1:])
+    padded[: len(piece)] = piece
+    everyone = [torch.empty_like(padded) for _ in range(world_size())]
+    dist.all_gather(everyone, padded, group=_host_group(dist.group.WORLD))
+    lengths = gather(len(piece))
+    return [rows[:n] for rows, n in zip(everyone, lengths, strict=True) if n]
+
+
+def gather(value: Any) -> list[Any]:
+    """What each rank gives, in rank order, on every rank."""
+    if world_size() == 1:
+        return [value]
+    values = [None] * world_size()
+    dist.all_gather_object(values, value, group=_host_group(dist.group.WORLD))
+    return values
+
+
+def broadcast(value: Any, source: int) -> Any:
+    """What rank `source` gives, on every rank."""
+    if world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, source, group=_host_group(dist.group.WORLD))
+    return values[0]
+
+
+@lru_cache(maxsize=1)
+def _host_group(everyone: Any) -> Any:
+    """All ranks, speaking through the host's memory even where they train on GPUs."""
+    return everyone if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")

@@ -1,8 +1,16 @@
-"""A run's log as a table."""
+"""What a run tells: its log as a table, the photos it could not use, lines for whoever watches."""
 
 import csv
+import sys
 from pathlib import Path
 from typing import Any
+
+from tqdm.auto import tqdm
+
+
+def say(line: str) -> None:
+    """A line for whoever watches, beside the progress bar."""
+    tqdm.write(line, file=sys.stderr)
 
 
 class Log:
@@ -30,7 +38,9 @@ class Log:
         if not self.path.exists():
             return []
         with open(self.path, newline="") as file:
-            return list(csv.DictReader(file))
+            rows = list(csv.DictReader(file))
+        # A full disk or a power cut may have left the last line in half.
+        return [row for row in rows if None not in row.values()]
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,3 +55,35 @@ class Log:
 
 def _rounded(row: dict[str, float]) -> dict[str, str]:
     return {name: f"{value:.6g}" for name, value in row.items()}
+
+
+class Skipped:
+    """skipped.txt: photos that could not be used, a line each with the reason, each once.
+
+    Processes that share the folder add to the same file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: set[str] = set()
+
+    def add(self, reasons: list[str]) -> None:
+        """Add those that are new to this process and to the file."""
+        lines = [" ".join(reason.split()) for reason in reasons]
+        if set(lines) <= self._known:
+            return
+        self._known |= set(self.lines())
+        new = [line for line in dict.fromkeys(lines) if line not in self._known]
+        self._known |= set(new)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write("".join(f"{line}\n" for line in new))
+
+    def summary(self, most: int = 20) -> str:
+        """The first of them, in one line."""
+        lines = self.lines()
+        more = f" and {len(lines) - most} more" if len(lines) > most else ""
+        return f"Skipped were: {'; '.join(lines[:most])}{more} (see {self.path})." if lines else ""
+
+    def lines(self) -> list[str]:
+        """What is in the file, in order."""
+        return self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []

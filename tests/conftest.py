@@ -1,11 +1,13 @@
 """What tests share: a Hub on loopback, photos and variants of their own making."""
 
 import atexit
+import multiprocessing
 import os
 import socket
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,11 @@ from hub_server import HubServer
 
 # huggingface_hub reads its settings once, when it is imported: the server must be up before.
 _SERVER = HubServer(tokens={"owner-token": "owner"})
-_SERVER.start()
-atexit.register(_SERVER.stop)
+if multiprocessing.parent_process() is not None:
+    _SERVER.url = os.environ["HF_ENDPOINT"]  # a test's own processes share its server
+else:
+    _SERVER.start()
+    atexit.register(_SERVER.stop)
 _HOME = tempfile.TemporaryDirectory(prefix="colorhub-tests-")
 os.environ |= {
     "HF_ENDPOINT": _SERVER.url,
@@ -33,6 +38,7 @@ for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "COLORHUB_NAMESPACE", "COLORHUB_VARIA
     os.environ.pop(name, None)
 
 import torch
+import torch.distributed as dist
 from PIL import Image
 
 from colorhub import weights
@@ -91,6 +97,27 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             size = (40 + 3 * i, 36 + 5 * (i % 4))
             make_photo(*size, seed=100 * (split == "test") + i).save(folder / split / f"{i:02}.png")
     return folder
+
+
+def on_two_ranks(function, folder, *arguments):
+    """Run function(rank, ...) in two processes of one gloo group; their results in rank order."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        jobs = [
+            pool.submit(_member, function, rank, str(folder / "meeting"), *arguments)
+            for rank in range(2)
+        ]
+        return [job.result() for job in jobs]
+
+
+def _member(function, rank, meeting, *arguments):
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    try:
+        dist.barrier()  # one that is quickly done must not leave while the other still connects
+        torch.manual_seed(0)
+        return function(rank, *arguments)
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.fixture(params=TINY)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from colorhub import checkpoints
-from colorhub.errors import DataError
+from colorhub.errors import TrainingError
 
 
 def test_a_whole_training_state_comes_back_the_same(tmp_path):
@@ -53,7 +53,7 @@ def test_a_half_written_checkpoint_is_no_checkpoint(tmp_path):
 
 def test_what_cannot_be_kept_leaves_the_older_ones_alone(tmp_path):
     checkpoints.save(tmp_path, 1, {"step": 1})
-    with pytest.raises(DataError, match="earlier ones are intact"):
+    with pytest.raises(TrainingError, match="earlier ones are intact"):
         checkpoints.save(tmp_path, 2, {"step": object()}, keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
 
@@ -61,5 +61,5 @@ def test_what_cannot_be_kept_leaves_the_older_ones_alone(tmp_path):
 def test_a_damaged_checkpoint_says_so(tmp_path):
     path = checkpoints.save(tmp_path, 1, {"x": torch.ones(4)})
     (path / "state.safetensors").write_bytes(b"damaged")
-    with pytest.raises(DataError, match="no checkpoint that can be resumed"):
+    with pytest.raises(TrainingError, match="no checkpoint that can be resumed"):
         checkpoints.load(path)

@@ -10,7 +10,8 @@ import torch
 from conftest import make_photo
 from PIL import Image
 
-from colorhub.data import PhotoBatches, decode_row, is_grey, open_rows
+from colorhub.batches import PhotoBatches
+from colorhub.data import decode_row, is_grey, open_rows
 from colorhub.errors import DataError
 
 # datasets waits so long at the end of each Parquet stream, for threads that have ended here.
@@ -46,10 +47,9 @@ def parquet(photos: list[bytes], path) -> bytes:
 def batches(rows, **options):
     options = {"resolution": 16, "batch_size": 4, "seed": 0} | options
     epoch = options.pop("epoch", 0)
-    workers = options.pop("workers", 0)
     photos = PhotoBatches(rows, **options)
     photos.set_epoch(epoch)
-    return list(photos.loader(workers))
+    return [batch for batch in photos.loader() if len(batch.rgb) or batch.skipped]
 
 
 def test_a_local_folder_gives_batches_of_squares(photo_folder):
@@ -125,6 +125,13 @@ def test_a_tar_at_a_url_is_read(hub_server, streaming):
     address = f"{hub_server.url}/files/val.tar".replace("127.0.0.1", "localhost")
     rows = open_rows(None, data_files=(address,), streaming=streaming)
     assert sum(len(batch.rgb) for batch in batches(rows)) == 8
+
+
+def test_an_address_s_secrets_are_in_no_message(tmp_path):
+    (tmp_path / "photos.zip").write_bytes(b"PK no archive")
+    with pytest.raises(DataError) as caught:
+        open_rows(None, data_files=("http://me:secret@127.0.0.1:9/a.parquet?token=secret",))
+    assert "127.0.0.1" in str(caught.value) and "secret" not in str(caught.value)
 
 
 def test_parquet_shards_at_urls_are_streamed(hub_server, tmp_path):
@@ -203,7 +210,7 @@ def test_what_cannot_be_found_is_named(photo_folder):
 def test_every_photo_of_an_epoch_is_used_once(photo_folder):
     rows = open_rows(str(photo_folder))
     photos = PhotoBatches(rows, resolution=16, batch_size=2, seed=0, rank=0, world=2)
-    names = Counter(key for key, _ in photos._own_rows())
+    names = Counter(key for key, *_ in photos._share(0))
     photos.rank = 1
-    names += Counter(key for key, _ in photos._own_rows())
+    names += Counter(key for key, *_ in photos._share(0))
     assert names == Counter(str(i) for i in range(16))

@@ -12,11 +12,12 @@ import colorhub
 FLOORS = [
     ("errors", "ranks", "papers"),
     ("color", "layers", "options", "runlog", "metrics", "objectives", "photos", "provenance"),
-    ("generators", "critics", "checkpoints", "data"),
-    ("weights",),
+    ("generators", "critics", "checkpoints", "data", "reports"),
+    ("weights", "batches", "state"),
     ("hub", "cards"),
     ("colorizer",),
-    ("samples", "evaluation", "launch"),
+    ("samples", "evaluation", "launch", "publisher"),
+    ("exhibit",),
     ("training",),
     ("studio",),
     ("app",),
@@ -24,8 +25,8 @@ FLOORS = [
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
-    "accelerate": {"launch", "training"},
-    "datasets": {"data", "launch"},
+    "accelerate": {"launch", "exhibit"},
+    "datasets": {"data", "batches", "launch"},
     "gradio": {"app", "studio"},
     "skimage": {"metrics", "samples"},
 }

@@ -1,31 +1,11 @@
 """Layers and losses that must not notice how many processes share the batch."""
 
-import multiprocessing
-
 import pytest
 import torch
-import torch.distributed as dist
-from conftest import make_generator
+from conftest import make_generator, on_two_ranks
 
 from colorhub.layers import BatchNorm2d, Dropout2d
-from colorhub.ranks import draw_normal, draw_uniform
-
-
-def on_two_ranks(function, tmp_path, *arguments):
-    """Run function(rank, ...) in two processes of one gloo group; their results in rank order."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(2) as pool:
-        jobs = [(function, rank, str(tmp_path / "meeting"), *arguments) for rank in range(2)]
-        return pool.starmap(_member, jobs)
-
-
-def _member(function, rank, meeting, *arguments):
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
-    try:
-        torch.manual_seed(0)
-        return function(rank, *arguments)
-    finally:
-        dist.destroy_process_group()
+from colorhub.ranks import draw_normal, draw_uniform, gather_rows
 
 
 def _joined(parts):
@@ -43,6 +23,44 @@ def test_ranks_draw_the_rows_of_one_joined_batch(tmp_path):
     joined = draw_uniform(6, 2, like=torch.empty(0)), draw_normal(6, 2, like=torch.empty(0))
     for i in range(2):
         assert torch.equal(_joined([part[i] for part in parts]), joined[i])
+
+
+def _compare_rows(rank, x, weight):
+    """A loss that couples every photo of the joined batch with every other."""
+    weight = weight.clone().requires_grad_()
+    rows = gather_rows((x if rank is None else x[rank::2]) @ weight)
+    positions = torch.arange(1.0, len(rows) + 1)
+    ((rows @ rows.T).square().mean() + positions @ rows.sum(dim=1)).backward()
+    return rows.detach(), weight.grad
+
+
+def test_gathered_rows_are_the_joined_batch_with_its_gradients(tmp_path):
+    torch.manual_seed(3)
+    x, weight = torch.randn(6, 4), torch.randn(4, 3)
+    parts = on_two_ranks(_compare_rows, tmp_path, x, weight)
+    rows, gradient = _compare_rows(None, x, weight)
+    for part in parts:
+        torch.testing.assert_close(part[0], rows)
+    torch.testing.assert_close((parts[0][1] + parts[1][1]) / 2, gradient)
+
+
+def _gather_numbered(rank):
+    """Rank 0 holds photos 0 and 2, rank 1 photos 1 and 3; each weighs the rows as it likes."""
+    own = torch.tensor([[0.0, 0.5], [2.0, 2.5]]) + rank
+    rows = gather_rows(own.requires_grad_())
+    (rows.sum() * 10**rank).backward()
+    return rows.detach(), own.grad
+
+
+def test_gathered_rows_are_in_joined_order_and_collect_all_ranks_gradients(tmp_path):
+    for rows, gradient in on_two_ranks(_gather_numbered, tmp_path):
+        assert rows.tolist() == [[0.0, 0.5], [1.0, 1.5], [2.0, 2.5], [3.0, 3.5]]
+        assert torch.equal(gradient, torch.full((2, 2), 11.0))  # 1 from rank 0, 10 from rank 1
+
+
+def test_the_gathered_rows_of_one_process_are_its_own():
+    x = torch.randn(3, 2)
+    assert gather_rows(x) is x
 
 
 def _normalise(rank, x):

@@ -18,7 +18,15 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from conftest import ROOT, make_photo
 from safetensors.torch import load_file
 
-from colorhub import Colorizer, DataError, HubError, OptionError, checkpoints, weights
+from colorhub import (
+    Colorizer,
+    DataError,
+    HubError,
+    OptionError,
+    TrainingError,
+    checkpoints,
+    weights,
+)
 from colorhub.launch import full_precision
 from colorhub.provenance import public_words
 from colorhub.training import step_seed
@@ -261,13 +269,15 @@ def test_training_streams_a_zip_at_a_url(hub_server, tmp_path):
         file.writestr("README.txt", "no photo")
     hub_server.static["/photos.zip"] = archive.getvalue()
     words = arguments("autoencoder", "UNUSED", tmp_path / "run", "--streaming --num_train_epochs 2")
+    words += ["--max_bad_fraction", "0.2"]
     # Under its other name: datasets takes what lies at HF_ENDPOINT for a Hub repository.
     address = hub_server.url.replace("127.0.0.1", "localhost")
     words = ["--data_files", f"{address}/photos.zip", *words[2:]]
     command = [sys.executable, str(ROOT / "train" / "autoencoder.py"), *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "epoch 1: 1 photos skipped" in done.stderr and "im9.jpg" in done.stderr
+    assert "epoch 1: 10 photos, 1 skipped" in done.stderr and "1 left over" in done.stderr
+    assert "im9.jpg" in (tmp_path / "run" / "skipped.txt").read_text()
     assert len(log_of(tmp_path / "run")) == 4
 
 
@@ -280,6 +290,7 @@ def test_workers_that_end_early_cost_no_batch(tmp_path):
         (tmp_path / "photos" / f"{i}.png").write_bytes(b"broken")
     for seed in range(3):
         more = f"--num_train_epochs 1 --train_batch_size 1 --dataloader_num_workers 2 --seed {seed}"
+        more += " --max_bad_fraction 0.5"
         output = run_here("autoencoder", tmp_path / "photos", tmp_path / f"run{seed}", more)
         assert last_state(output)["progress"]["photos"] == 16
 
@@ -291,8 +302,8 @@ def test_trouble_with_the_hub_is_no_reason_to_stop_training(
     hub_server.fault(method="POST", path="/commit/", status=503, times=1)
     more = "--num_train_epochs 2 --push_to_hub --hub_model_id owner/run --hub_epochs 1"
     run_here("autoencoder", photo_folder, tmp_path / "run", more)
-    assert "Epoch 1 was not published" in capsys.readouterr().err
-    assert hub_server.repos["model", "owner/run"].tags.keys() == {"epoch-2"}
+    assert "epoch 1 could not be published yet" in capsys.readouterr().err
+    assert hub_server.repos["model", "owner/run"].tags.keys() == {"epoch-1", "epoch-2"}
 
 
 def test_publishing_without_a_token_fails_before_training(hub_server, photo_folder, tmp_path):
@@ -304,12 +315,14 @@ def test_a_run_without_a_single_batch_says_why(tmp_path):
     (tmp_path / "photos").mkdir()
     for i in range(3):
         make_photo().convert("L").save(tmp_path / "photos" / f"{i}.png")
-    with pytest.raises(DataError, match=r"Not one batch.*3 were skipped.*is grey"):
-        run_here("autoencoder", tmp_path / "photos", tmp_path / "run")
+    with pytest.raises(DataError, match=r"Not one step.*3 were skipped.*is grey"):
+        more = "--max_bad_fraction 1"
+        run_here("autoencoder", tmp_path / "photos", tmp_path / "run", more)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(photo_folder, tmp_path):
-    with pytest.raises(DataError, match=r"mse loss is (nan|inf) at step \d+.*--learning_rate"):
+    message = r"diverged at step \d+ \(epoch \d+\): not finite (is|are) .*--learning_rate"
+    with pytest.raises(TrainingError, match=message):
         more = "--learning_rate 1e30 --max_train_steps 40 --num_train_epochs 20"
         run_here("autoencoder", photo_folder, tmp_path, more)
 

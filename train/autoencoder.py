@@ -45,12 +45,12 @@ def train(config: Config) -> None:
     )
 
     for _ in run.epochs():
-        for step, (lightness, ab) in run.batches():  # (N, 1, R, R), (N, 2, R, R), in [-1, 1]
+        for _, (lightness, ab) in run.batches():  # (N, 1, R, R), (N, 2, R, R), in [-1, 1]
             loss = F.mse_loss(generator(lightness).float(), ab)
-            optimizer.zero_grad()
             run.accelerator.backward(loss)
             optimizer.step()
-            run.report(step, mse=loss)
+            optimizer.zero_grad()
+            run.report(mse=loss)
         scheduler.step(run.epoch_mean("mse"))
     run.finish()
 

@@ -106,11 +106,12 @@ def train(config: Config) -> None:
                 penalty = gradient_penalty(critic_fp32, lightness, ab, fake)
                 r1 = r1_penalty(critic_fp32, lightness, ab)
                 critic_loss = distance + config.lambda_gp * penalty + config.lambda_r1 * r1
-                critic_optimizer.zero_grad()
                 run.accelerator.backward(critic_loss)
                 critic_optimizer.step()
-                critic_scheduler.step()
-                run.report(step, critic=critic_loss, distance=-distance, penalty=penalty, r1=r1)
+                critic_optimizer.zero_grad()
+                if run.steps_now:
+                    critic_scheduler.step()
+                run.report(critic=critic_loss, distance=-distance, penalty=penalty, r1=r1)
                 critic.requires_grad_(False)
 
             if generator_turn:
@@ -119,11 +120,12 @@ def train(config: Config) -> None:
                 if config.lambda_adv:
                     adversarial = objective.generator(critic(lightness, fake))
                     generator_loss = generator_loss + config.lambda_adv * adversarial
-                generator_optimizer.zero_grad()
                 run.accelerator.backward(generator_loss)
                 generator_optimizer.step()
-                generator_scheduler.step()
-                run.report(step, generator=generator_loss, l1=l1)
+                generator_optimizer.zero_grad()
+                if run.steps_now:
+                    generator_scheduler.step()
+                run.report(generator=generator_loss, l1=l1)
     run.finish()
 
 

@@ -1,0 +1,132 @@
+"""What a run is made of and how far it is, to a checkpoint and back."""
+
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from colorhub import checkpoints, ranks
+from colorhub.errors import ColorhubError, OptionError, TrainingError
+
+
+@dataclass
+class Progress:
+    """How far a run is; a checkpoint holds it beside the networks."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0  # steps of this epoch
+    photos: int = 0
+    seconds: float = 0.0
+    rollbacks: int = 0
+    last_epoch: list[int] = field(default_factory=list)  # photos: read, skipped, left over
+    mean_ab: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    epoch_losses: dict[str, list[float]] = field(default_factory=dict)  # name: [sum, count]
+    recent_losses: dict[str, list[float]] = field(default_factory=dict)  # since the log's last row
+
+
+class State:
+    """Networks, optimisers, schedulers and progress of a run, kept in `folder`.
+
+    `pinned` is what a resumed run must share with the one before, or its batches would be others.
+    """
+
+    def __init__(self, folder: Path, *, pinned: dict[str, Any], learning_rate: float) -> None:
+        self.folder = folder
+        self.pinned = pinned
+        self.learning_rate = learning_rate
+        self.parts: dict[str, Any] = {}
+        self.progress = Progress()
+        self.place: dict[str, Any] | None = None  # of this process in the epoch
+
+    def save(self, *, keep: int | None) -> None:
+        """Write a checkpoint, by the first process; to be called by all."""
+        places = ranks.gather(self.place)
+        if ranks.rank() == 0:
+            state = {
+                "parts": {name: part.state_dict() for name, part in self.parts.items()},
+                "progress": asdict(self.progress),
+                "places": places,
+                "pinned": self.pinned,
+                "learning_rate": self.learning_rate,
+            }
+            checkpoints.save(self.folder, self.progress.step, state, keep=keep)
+        ranks.total(0)  # nobody goes on before it is whole
+
+    def latest(self) -> Path | None:
+        """The newest checkpoint; to be called by all, whose disks may hold different ones."""
+        newest = [path for path in ranks.gather(checkpoints.latest(self.folder)) if path]
+        return max(newest, key=lambda path: checkpoints.step_of(path) or 0, default=None)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint; to be called by all, of whom one must hold it.
+
+        A checkpoint made with another learning rate goes on with this one. Raises TrainingError if
+        it is damaged, OptionError if it was made with other options.
+        """
+        state = self._read(path)
+        for name, now in self.pinned.items():
+            if state["pinned"].get(name) != now:
+                raise OptionError(
+                    f"{path} was made with {name} = {state['pinned'].get(name)}, not {now}: "
+                    "resume with the same value."
+                )
+        if state["parts"].keys() != self.parts.keys():
+            odd = ", ".join(sorted(state["parts"].keys() ^ self.parts.keys()))
+            raise OptionError(f"{path} does not fit these options ({odd}).")
+        for name, part in self.parts.items():
+            try:
+                part.load_state_dict(state["parts"][name])
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise OptionError(f"{path} does not fit these options ({error}).") from error
+        self.progress = Progress(**state["progress"])
+        self.scale_learning_rates(self.learning_rate / state["learning_rate"])
+        places = state["places"]
+        self.place = places[ranks.rank()] if len(places) == ranks.world_size() else None
+
+    def scale_learning_rates(self, factor: float) -> None:
+        """Multiply the optimisers' rates, and those from which their schedulers reckon."""
+        if factor == 1:
+            return
+        for part in self.parts.values():
+            for group in getattr(part, "param_groups", []):
+                for rate in {"lr", "initial_lr"} & group.keys():
+                    group[rate] *= factor
+            if hasattr(part, "base_lrs"):
+                part.base_lrs = [rate * factor for rate in part.base_lrs]
+
+    def learning_rates(self) -> dict[str, float]:
+        """Each optimiser's present rate, by the name its column has in the log."""
+        return {
+            name.replace("optimizer", "lr"): part.param_groups[0]["lr"]
+            for name, part in self.parts.items()
+            if hasattr(part, "param_groups")
+        }
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks among the parts, by name."""
+        return {name: part for name, part in self.parts.items() if isinstance(part, nn.Module)}
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        """The checkpoint as the first process that has it on its disk reads it."""
+        holders = ranks.gather(path.is_dir())
+        source = holders.index(True) if True in holders else 0
+        found: dict[str, Any] | ColorhubError | None = None
+        if ranks.rank() == source:
+            try:
+                found = checkpoints.load(path)
+            except TrainingError as error:
+                found = error
+        found = ranks.broadcast(found, source)
+        if isinstance(found, ColorhubError):
+            raise found
+        assert found is not None
+        return found
+
+
+def clean(folder: Path) -> None:
+    """Remove what a killed run left half written in a variant's folder."""
+    for left_over in folder.glob(".part*"):
+        shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
