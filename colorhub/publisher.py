@@ -60,10 +60,11 @@ class Publisher:
 
     def _add(self, push: _Push) -> None:
         with self._change:
-            under_way, others = self._waiting[:1], self._waiting[1:]
-            if push.revision is None:
-                others = [each for each in others if each.revision is not None]
-            self._waiting = [*under_way, *others, push]
+            for older in self._waiting[1:]:  # the first is under way
+                if older.revision is None and push.revision is None:
+                    self._waiting.remove(older)
+                    older.copy.cleanup()
+            self._waiting.append(push)
             self._change.notify()
 
     def _work(self) -> None:

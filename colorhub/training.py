@@ -228,8 +228,8 @@ class Run:
             self._reports.add(name, loss)
 
     def epoch_mean(self, name: str) -> float:
-        """Mean of a reported loss since the epoch began, over all ranks."""
-        total, count = self.progress.epoch_losses[name]
+        """Mean of a reported loss since the epoch began, over all ranks; nan if it diverged."""
+        total, count = self.progress.epoch_losses.get(name, (math.nan, 1))
         return total / count
 
     def generator(self) -> Any:
