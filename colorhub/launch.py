@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -73,6 +74,8 @@ def make_accelerator(config: Options) -> Accelerator:
         )
     except ValueError as error:  # fp16 without a GPU, an unknown tracker
         raise OptionError(f"accelerate refuses these settings: {error}") from error
+    # Its successor is unknown to accelerate and to older releases of torch.
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
     accelerator.init_trackers("log")
     return accelerator
 

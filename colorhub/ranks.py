@@ -4,6 +4,7 @@ Random draws are made for the joined batch and each rank keeps its own rows; sta
 batch are averaged over all ranks. Photo i of the joined batch belongs to rank i % world.
 """
 
+import hashlib
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +21,12 @@ def world_size() -> int:
 def rank() -> int:
     """This process's number among those that train together, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
+
+
+def step_seed(seed: int, step: int) -> int:
+    """The seed of a step's random draws: 63 bits that neighbouring steps and seeds do not share."""
+    digest = hashlib.sha256(f"{seed} {step}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def own_rows(joined: Tensor) -> Tensor:

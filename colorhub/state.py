@@ -60,6 +60,26 @@ class State:
         newest = [path for path in ranks.gather(checkpoints.latest(self.folder)) if path]
         return max(newest, key=lambda path: checkpoints.step_of(path) or 0, default=None)
 
+    def find(self, wanted: str | None) -> Path | None:
+        """The checkpoint to go on from, which is a path or "latest"; to be called by all.
+
+        Raises OptionError if the folder's newest checkpoint would be passed over.
+        """
+        newest = self.latest()
+        path = newest if wanted in (None, "latest") else Path(wanted or "")
+        if wanted is None and newest:
+            raise OptionError(
+                f"{self.folder.parent} holds checkpoints of another run: go on with it by "
+                "--resume_from_checkpoint latest, or give another --output_dir."
+            )
+        ours = path is not None and path.parent.resolve() == self.folder.resolve()
+        if path and newest and ours and path.name != newest.name:
+            raise OptionError(
+                f"{path.parent} holds {newest.name}, which is newer: to go back to {path.name}, "
+                "move the newer ones away or give another --output_dir."
+            )
+        return path
+
     def load(self, path: Path) -> None:
         """Go on from a checkpoint; to be called by all, of whom one must hold it.
 

@@ -13,7 +13,6 @@ resumed run goes on as if it had never stopped and N processes compute what one 
 the last of them, when `run.steps_now`.
 """
 
-import hashlib
 import math
 import os
 import time
@@ -191,7 +190,7 @@ class Run:
             self.say(f"Finding the place: reading this epoch's {progress.batch} steps again.")
         steps = iter(epoch)
         for batches in steps:
-            torch.manual_seed(step_seed(config.seed, progress.step + 1))
+            torch.manual_seed(ranks.step_seed(config.seed, progress.step + 1))
             for rgb in batches:
                 lightness, ab = self._to_lab(rgb)
                 with self.accelerator.accumulate(*self._networks):
@@ -391,26 +390,12 @@ class Run:
         wanted = self.config.resume_from_checkpoint
         if wanted is None and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):
             wanted = "latest"  # torchrun has started the script again after a process died
-        newest = self.state.latest()
-        path = Path(wanted) if wanted and wanted != "latest" else newest if wanted else None
-        if path is None:
-            if newest is not None:
-                raise OptionError(
-                    f"{self.output} holds checkpoints of another run: go on with it by "
-                    "--resume_from_checkpoint latest, or give another --output_dir."
-                )
-            if wanted:
-                self.say(f"{self.output} holds no checkpoint yet: starting from the beginning.")
-        elif (
-            newest and path.parent.resolve() == newest.parent.resolve() and path.name != newest.name
-        ):
-            raise OptionError(
-                f"{path.parent} holds {newest.name}, which is newer: to go back to {path.name}, "
-                "move the newer ones away or give another --output_dir."
-            )
-        else:
+        path = self.state.find(wanted)
+        if path is not None:
             self.state.load(path)
             self.say(f"Resumed from {path}: step {self.progress.step}.")
+        elif wanted:
+            self.say(f"{self.output} holds no checkpoint yet: starting from the beginning.")
         if self.log:
             clean(self.output)
             self.log.cut(self.progress.step, every=self.config.logging_steps)
@@ -443,9 +428,3 @@ class Run:
         if total is None:
             raise OptionError(f"--lr_scheduler {name} on a stream needs --max_train_steps.")
         return lambda step: 0.5 * (1 + math.cos(math.pi * min(step * every / max(total, 1), 1)))
-
-
-def step_seed(seed: int, step: int) -> int:
-    """The seed of a step's random draws: 63 bits that neighbouring steps and seeds do not share."""
-    digest = hashlib.sha256(f"{seed} {step}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1

@@ -29,7 +29,7 @@ from colorhub import (
 )
 from colorhub.launch import full_precision
 from colorhub.provenance import public_words
-from colorhub.training import step_seed
+from colorhub.ranks import step_seed
 
 SIZES = {
     "cwgan": "--width 4 --depth 2 --noise_dim 2 --critic_width 4 --critic_depth 2",
