@@ -207,6 +207,16 @@ def _training(facts: _Facts) -> str:
     ]
     if initial := run.get("init_from"):
         lines.append(f"- Started from the weights of `{initial}`")
+    if decay := run.get("ema_decay"):
+        lines.append(f"- The weights are a running mean over the steps, decay {decay}")
+    if rollbacks := run.get("rollbacks"):
+        lines.append(f"- Went back {rollbacks} times after divergence, with half the learning rate")
+    read, skipped, left_over = run.get("last_epoch") or (0, 0, 0)
+    if skipped or left_over:
+        lines.append(
+            f"- Of an epoch's {read:,} photos {skipped:,} were broken or grey, and {left_over:,} "
+            "filled no step"
+        )
     return "\n".join(lines) + f"\n\n```sh\n{run['command']}\n```\n"
 
 

@@ -142,6 +142,7 @@ def test_a_run_that_diverges_goes_back_and_on_with_half_the_rate(
     more = "--checkpointing_steps 2 --on_divergence rollback --max_train_steps 9"
     output = run_here("autoencoder", photo_folder, tmp_path, more)
     assert "Going back to" in capsys.readouterr().err
+    assert "Went back 2 times after divergence" in (output / "README.md").read_text()
     state = last_state(output)
     assert state["progress"]["rollbacks"] == 2 and state["progress"]["step"] == 9
     rates = [float(row["lr"]) for row in log_of(output)]
@@ -217,5 +218,6 @@ def test_every_kind_of_photo_is_used_or_named(tmp_path):
     output = run_here("autoencoder", folder, tmp_path / "run", more)
     assert last_state(output)["progress"]["photos"] == 7
     assert last_state(output)["progress"]["last_epoch"] == [11, 4, 0]
+    assert "11 photos 4 were broken or grey" in (output / "README.md").read_text()
     skipped = (output / "skipped.txt").read_text()
     assert all(name in skipped for name in ("grey.png", "deep.png", "broken.jpg", "huge.png"))
