@@ -11,7 +11,9 @@ batches of B see the very photos, cropped alike, that one process sees with batc
 
 import logging
 import multiprocessing
+import os
 import random
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -106,7 +108,11 @@ class PhotoBatches(IterableDataset[Batch]):
         """Batches as they are, decoded in worker processes (without workers: in this one)."""
         context = _clean_processes() if self.workers else None
         return DataLoader(
-            self, batch_size=None, num_workers=self.workers, multiprocessing_context=context
+            self,
+            batch_size=None,
+            num_workers=self.workers,
+            multiprocessing_context=context,
+            worker_init_fn=_end_with_training,
         )
 
     def __len__(self) -> int:
@@ -212,6 +218,16 @@ def _clean_processes() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", "colorhub.batches"])
     return context
+
+
+def _end_with_training(worker: int) -> None:
+    """Let a worker's process end when the training process does, were it by kill -9.
+
+    torch has each watch its parent; but that is where workers are born, and ends after the last.
+    """
+    training = multiprocessing.parent_process()
+    assert training is not None
+    threading.Thread(target=lambda: (training.join(), os._exit(1)), daemon=True).start()
 
 
 class Epoch:

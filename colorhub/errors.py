@@ -1,5 +1,9 @@
 """What can go wrong, by what the reader can do about it. Every message says what to change."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ColorhubError(Exception):
     """Base of every error colorhub raises on purpose."""
@@ -31,3 +35,12 @@ class TrainingError(ColorhubError):
 
 class OptionError(ColorhubError):
     """Options contradict each other or ask for what this machine does not have."""
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let an OSError name the file: that of a full disk does not say what found no room."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -19,6 +19,8 @@ from urllib.parse import urlsplit, urlunsplit
 import torch
 from huggingface_hub import HfApi
 
+from colorhub.errors import naming
+
 _PACKAGES = ("colorhub", "torch", "accelerate", "datasets")
 
 
@@ -108,5 +110,6 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".part-{path.name}")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with naming(path):
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)

@@ -7,6 +7,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from colorhub.errors import naming
+
 
 def say(line: str) -> None:
     """A line for whoever watches, beside the progress bar."""
@@ -24,7 +26,7 @@ class Log:
         rows = self._rows()
         columns = list(rows[0]) if rows else []
         if set(row) <= set(columns):
-            with open(self.path, "a", newline="") as file:
+            with naming(self.path), open(self.path, "a", newline="") as file:
                 csv.DictWriter(file, columns).writerow(_rounded(row))
         else:
             self._write([*rows, _rounded(row)])
@@ -46,7 +48,7 @@ class Log:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         columns = list(dict.fromkeys(name for row in rows for name in row))
         part = self.path.with_suffix(".part")
-        with open(part, "w", newline="") as file:
+        with naming(self.path), open(part, "w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
@@ -75,7 +77,7 @@ class Skipped:
         self._known |= set(self.lines())
         new = [line for line in dict.fromkeys(lines) if line not in self._known]
         self._known |= set(new)
-        with open(self.path, "a", encoding="utf-8") as file:
+        with naming(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write("".join(f"{line}\n" for line in new))
 
     def summary(self, most: int = 20) -> str:

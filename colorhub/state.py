@@ -148,5 +148,6 @@ class State:
 
 def clean(folder: Path) -> None:
     """Remove what a killed run left half written in a variant's folder."""
-    for left_over in folder.glob(".part*"):
-        shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
+    for place in (folder, folder / "samples", folder / "checkpoints"):
+        for left_over in place.glob(".part*"):
+            shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()

@@ -388,8 +388,10 @@ class Run:
 
     def _resume(self) -> None:
         wanted = self.config.resume_from_checkpoint
-        if wanted is None and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):
-            wanted = "latest"  # torchrun has started the script again after a process died
+        # Each host's torchrun counts for itself how often it started the script again.
+        restarts = ranks.total(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))
+        if wanted is None and any(restarts):
+            wanted = "latest"  # a process has died
         path = self.state.find(wanted)
         if path is not None:
             self.state.load(path)

@@ -62,7 +62,7 @@ def save(
             Path(part, CONFIG).write_text(json.dumps(config, indent=2) + "\n")
             for name in (WEIGHTS, CONFIG):
                 os.replace(Path(part, name), folder / name)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise VariantError(f"{folder} cannot be written to ({error}).") from error
 
 

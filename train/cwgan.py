@@ -91,6 +91,8 @@ def train(config: Config) -> None:
         critic_scheduler=LambdaLR(critic_optimizer, critic_factor),
     )
     critic_fp32 = full_precision(run.accelerator, critic)
+    # DDP would wait for gradients of the critic's that the generator's turn does not make.
+    judge = run.accelerator.unwrap_model(critic)
     objective = Wasserstein()
 
     for _ in run.epochs():
@@ -118,7 +120,7 @@ def train(config: Config) -> None:
                 l1 = F.l1_loss(fake.float(), ab)
                 generator_loss = config.lambda_l1 * l1
                 if config.lambda_adv:
-                    adversarial = objective.generator(critic(lightness, fake))
+                    adversarial = objective.generator(judge(lightness, fake))
                     generator_loss = generator_loss + config.lambda_adv * adversarial
                 run.accelerator.backward(generator_loss)
                 generator_optimizer.step()
