@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from colorhub import ranks
 from colorhub.data import (
+    NAMELESS,
     Row,
     Rows,
     crop,
@@ -41,7 +42,7 @@ from colorhub.data import (
 from colorhub.errors import DataError, PhotoError
 from colorhub.runlog import Skipped
 
-BLOCK = 1000  # rows of a stream that are shuffled together
+BLOCK, BLOCK_BYTES = 1000, 2**28  # rows of a stream that are shuffled together, at the most
 RECONNECTS = 6  # tries to open a broken stream again before it is given up: about two minutes
 ENOUGH = 1000  # photos of a stream after which the share of bad ones is believed
 
@@ -134,7 +135,8 @@ class PhotoBatches(IterableDataset[Batch]):
                 if is_grey(photo):
                     raise PhotoError(f"{row_name(row)} is grey")
             except PhotoError as error:
-                skipped.append(str(error))
+                nameless = f"{NAMELESS} (row {key})"
+                skipped.append(str(error).replace(NAMELESS, nameless))
                 continue
             draw = random.Random(f"{self.seed} {self.epoch} {key}")
             squares.append(np.asarray(crop(photo, self.resolution, draw)))
@@ -170,7 +172,7 @@ class PhotoBatches(IterableDataset[Batch]):
         own = order[me::readers] if shards >= readers else order[[me % shards]]
         block, shard, row, taken = self.places.get(share, [0, 0, 0, 0])
         source = self._read(own, shard, row, len(together), together.index(me))
-        while rows := list(islice(source, BLOCK)):
+        while rows := _block(source):
             random.Random(f"{self.seed} {self.epoch} {me} {block}").shuffle(mixed := rows.copy())
             for place, (n, at, content) in enumerate(mixed[taken:], taken + 1):
                 yield f"{own[n]} {at}", content, [block, shard, row, place]
@@ -207,6 +209,16 @@ class PhotoBatches(IterableDataset[Batch]):
                 time.sleep(2 ** (broken - 1))
 
 
+def _block(source: Iterator[tuple[int, int, Row]]) -> list[tuple[int, int, Row]]:
+    rows, size = [], 0
+    for row in islice(source, BLOCK):
+        rows.append(row)
+        size += len((row[2]["image"] or {}).get("bytes") or b"")
+        if size > BLOCK_BYTES:
+            break
+    return rows
+
+
 def _clean_processes() -> Any:
     """Where workers are born: a process without threads, whose imports they share.
 
@@ -227,7 +239,12 @@ def _end_with_training(worker: int) -> None:
     """
     training = multiprocessing.parent_process()
     assert training is not None
-    threading.Thread(target=lambda: (training.join(), os._exit(1)), daemon=True).start()
+
+    def end() -> None:
+        training.join()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 class Epoch:
@@ -254,12 +271,13 @@ class Epoch:
         self.accumulate = accumulate
         self.max_bad_fraction = max_bad_fraction
         self.listed = skipped
-        known = place is not None and place["workers"] == photos.shares
+        dealt = [photos.shares, photos.batch_size]
+        known = place is not None and place["dealt"] == dealt
         self.replays = 0 if known else taken
         self.place: dict[str, Any] = (
             place
             if place and known
-            else {"workers": photos.shares, "shares": {}, "next": 0, "pooled": 0, "rows": [0, 0]}
+            else {"dealt": dealt, "shares": {}, "next": 0, "pooled": 0, "rows": [0, 0]}
         )
         self.left_over = 0  # photos that filled no step, known in the end
         self._rows, self._skipped = self.place["rows"]  # of this process
@@ -316,6 +334,8 @@ class Epoch:
                     self._left[batch.share] = batch.rgb
                 else:
                     yield batch
+        except DataError as error:  # one out of a worker's process has its trace before it
+            raise DataError(str(error).strip().splitlines()[-1]) from None
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
@@ -345,7 +365,7 @@ class Epoch:
         of = rows if size is None or final else size
         if skipped > self.max_bad_fraction * of and (final or size or rows >= ENOUGH):
             raise DataError(
-                f"{skipped} of {rows} photos were broken or grey, more than --max_bad_fraction "
-                f"{self.max_bad_fraction:g} allows. Remove them, or allow more. "
-                + (self.listed.summary() if self.listed else "")
+                f"{skipped} of the first {rows} photos were broken or grey, more than "
+                f"--max_bad_fraction {self.max_bad_fraction:g} of {of} allows. Remove them, or "
+                "allow more. " + (self.listed.summary() if self.listed else "")
             )

@@ -1,8 +1,9 @@
 """A run's whole state on disk, written whole or not at all, without pickles.
 
 A checkpoint is a folder `checkpoint-STEP` with one file, `state.safetensors`: every tensor under
-the path that leads to it, everything else as JSON in the file's metadata. It is written beside its
-final name and renamed when it is complete, so a checkpoint that is there is whole.
+the path that leads to it, everything else as JSON in the file's metadata; the same state makes the
+same file. It is written beside its final name and renamed when it is complete, so a checkpoint that
+is there is whole. Beside it, `notes.json` holds what is of this machine and this hour.
 """
 
 import json
@@ -20,10 +21,17 @@ from torch import Tensor
 from colorhub.errors import TrainingError
 
 _NAME = re.compile(r"checkpoint-(\d+)")
-_FILE = "state.safetensors"
+_FILE, _NOTES = "state.safetensors", "notes.json"
 
 
-def save(folder: Path, step: int, state: dict[str, Any], *, keep: int | None = None) -> Path:
+def save(
+    folder: Path,
+    step: int,
+    state: dict[str, Any],
+    *,
+    notes: dict[str, Any] | None = None,
+    keep: int | None = None,
+) -> Path:
     """Write `checkpoint-STEP` into folder, then delete all but the `keep` newest.
 
     `state` holds dicts, lists, tensors, numbers, strings and None. Raises TrainingError if the
@@ -37,9 +45,12 @@ def save(folder: Path, step: int, state: dict[str, Any], *, keep: int | None = N
         tensors: dict[str, Tensor] = {}
         outline = _take_tensors(state, "", tensors)
         save_file(tensors, part / _FILE, metadata={"outline": json.dumps(outline)})
-        _sync(part / _FILE)
+        (part / _NOTES).write_text(json.dumps(notes or {}))
+        for name in (_NOTES, _FILE):
+            _sync(part / name)
         if final.exists():
-            (part / _FILE).replace(final / _FILE)
+            for name in (_NOTES, _FILE):
+                (part / name).replace(final / name)
             part.rmdir()
         else:
             _sync(part)
@@ -70,6 +81,14 @@ def load(path: Path) -> dict[str, Any]:
         raise TrainingError(f"{path} is no checkpoint that can be resumed ({error}).") from error
 
 
+def notes(path: Path) -> dict[str, Any]:
+    """What `save` noted beside the state; nothing if that is not there."""
+    try:
+        return json.loads((path / _NOTES).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
 def step_of(path: Path) -> int | None:
     """The step in a checkpoint's name."""
     match = _NAME.fullmatch(path.name)
@@ -89,6 +108,8 @@ def _all(folder: Path) -> list[int]:
 
 def _sync(path: Path) -> None:
     """Until the disk has it, a power cut could leave a renamed but empty file."""
+    if os.name == "nt":
+        return  # where folders cannot be opened
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -8,6 +8,7 @@ import glob
 import mimetypes
 import os
 import random
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
@@ -24,6 +25,10 @@ Rows: TypeAlias = datasets.Dataset | datasets.IterableDataset
 
 _SPLITS = {"train", "training", "validation", "valid", "val", "dev", "test", "testing", "data"}
 _TABLES = (".parquet", ".arrow", ".csv", ".jsonl", ".json", ".zip", ".tar", ".gz", ".yaml", ".md")
+
+
+NAMELESS = "a picture without a name"
+_WAITS = (1.0, 4.0, 16.0)  # seconds between tries to read a photo from the network
 
 
 def open_rows(
@@ -98,17 +103,25 @@ def decode_row(row: Row, *, at_least: int | None = None) -> Image.Image:
         raise PhotoError("a row without a picture")
     content = encoded["bytes"]
     if content is None:
-        # A path may lead into an archive or to the network: datasets opens them all.
-        try:
-            with datasets.utils.file_utils.xopen(encoded["path"], "rb") as file:
-                content = file.read()
-        except (OSError, ValueError) as error:
-            why = without_secrets(str(error))
-            raise PhotoError(f"{row_name(row)} cannot be opened ({why}).") from error
+        content = _read(encoded["path"], row_name(row))
     try:
         return open_photo(content, at_least=at_least).convert("RGB")
     except PhotoError as error:
         raise PhotoError(str(error).replace("the picture", row_name(row))) from error
+
+
+def _read(path: str, name: str) -> bytes:
+    """What lies at a path, which may lead into an archive or to the network. Raises PhotoError."""
+    waits = list(_WAITS) if "://" in path else []
+    while True:
+        try:
+            with datasets.utils.file_utils.xopen(path, "rb") as file:
+                return file.read()
+        except Exception as error:  # archives and networks have no common base
+            if not waits:
+                why = without_secrets(f"{type(error).__name__}: {error}")
+                raise PhotoError(f"{name} cannot be opened ({why}).") from error
+            time.sleep(waits.pop(0))  # the server may be away
 
 
 def is_picture(row: Row) -> bool:
@@ -121,7 +134,7 @@ def is_picture(row: Row) -> bool:
 def row_name(row: Row) -> str:
     """What to call a row's picture in a message."""
     path = (row["image"] or {}).get("path")
-    return path.split("::")[0].removeprefix("zip://") if path else "a picture without a name"
+    return path.split("::")[0].removeprefix("zip://") if path else NAMELESS
 
 
 def is_grey(photo: Image.Image) -> bool:

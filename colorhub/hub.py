@@ -225,7 +225,7 @@ def _tag(api: HfApi, repo_id: str, tag: str, commit: str, weights: str) -> None:
     elif tags[tag] != commit:
         there = api.model_info(repo_id, revision=tag, files_metadata=True, timeout=TIMEOUT)
         if _weights_of(there) != weights:
-            raise HubError(
+            raise OptionError(
                 f"{repo_id} already has a revision {tag} with other weights; published revisions "
                 "are not moved. Choose another name, or delete the tag on the Hub."
             )

@@ -3,11 +3,13 @@
 import importlib.util
 import os
 import sys
+import time
+import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import tyro
@@ -27,6 +29,7 @@ except ImportError as error:
 
 from colorhub.errors import ColorhubError, OptionError
 from colorhub.options import Options
+from colorhub.ranks import PATIENCE
 
 _NOT_OURS = {
     "FSDP": "ACCELERATE_USE_FSDP",
@@ -35,15 +38,14 @@ _NOT_OURS = {
 }
 
 
-def full_precision(accelerator: Accelerator, network: nn.Module) -> Callable[..., Tensor]:
-    """A prepared network's fp32 forward pass, for penalties on its gradient.
+def full_precision(network: nn.Module) -> Callable[..., Tensor]:
+    """The fp32 forward pass of a network that was prepared, for penalties on its gradient.
 
-    accelerate wraps the forward of what it prepares in autocast, and an autocast around the call
-    does not undo that; the class's own forward does. The penalty must be added to a loss that
+    `network` is the bare one. accelerate wraps its forward in autocast, and an autocast around the
+    call does not undo that; the class's own forward does. The penalty must be added to a loss that
     went through the prepared network, or DDP would not average its gradients.
     """
-    bare = accelerator.unwrap_model(network)
-    return partial(type(bare).forward, bare)
+    return partial(type(network).forward, network)
 
 
 def make_accelerator(config: Options) -> Accelerator:
@@ -55,8 +57,12 @@ def make_accelerator(config: Options) -> Accelerator:
                 "on any with its optimiser, and gradient penalties need whole parameters: use "
                 "accelerate launch --multi_gpu."
             )
+    meeting = {}
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        torch.distributed.register_rendezvous_handler("colorhub", _meet)
+        meeting["init_method"] = "colorhub://"
     tracker = None if config.report_to == "none" else config.report_to
-    if tracker and importlib.util.find_spec(tracker) is None:
+    if tracker and (not tracker.isidentifier() or importlib.util.find_spec(tracker) is None):
         raise OptionError(f"--report_to {tracker}: pip install {tracker}, or use --report_to none.")
     try:
         accelerator = Accelerator(
@@ -64,20 +70,46 @@ def make_accelerator(config: Options) -> Accelerator:
             cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
             log_with=tracker,
             project_dir=str(config.output_dir),
-            # Batch statistics are synchronised by the layers; broadcasting them would only cost.
-            # The others wait while the main process measures and publishes.
             gradient_accumulation_steps=config.gradient_accumulation_steps,
             kwargs_handlers=[
+                # Batch statistics are synchronised by the layers; broadcasting would only cost.
                 DistributedDataParallelKwargs(broadcast_buffers=False),
-                InitProcessGroupKwargs(timeout=timedelta(hours=12)),
+                InitProcessGroupKwargs(timeout=PATIENCE, **meeting),
             ],
         )
     except ValueError as error:  # fp16 without a GPU, an unknown tracker
         raise OptionError(f"accelerate refuses these settings: {error}") from error
+    if accelerator.gradient_accumulation_steps != config.gradient_accumulation_steps:
+        raise OptionError(
+            "ACCELERATE_GRADIENT_ACCUMULATION_STEPS differs: use --gradient_accumulation_steps."
+        )
     # Its successor is unknown to accelerate and to older releases of torch.
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
     accelerator.init_trackers("log")
     return accelerator
+
+
+def _meet(url: str, timeout: timedelta, **_: Any) -> Iterator[tuple[Any, int, int]]:
+    """(store, rank, world size): where the processes of this start find each other's addresses.
+
+    torchrun keeps one store for all starts, in which those of dead processes would be found (see
+    github.com/pytorch/pytorch/issues/135712). So the first process makes up a prefix for this
+    start, and each other one takes it only with an answer to a question of its own.
+    """
+    store, rank, world = next(torch.distributed.rendezvous("env://", timeout=timeout))
+    word = uuid.uuid4().hex
+    for other in range(1, world) if rank == 0 else ():
+        heard = f"heard {other}"
+        while not (store.check([heard]) and store.get(heard) == word.encode()):
+            store.set(f"answer {other}", store.get(f"question {other}").decode() + word)
+            time.sleep(0.01)
+    if rank > 0:
+        store.set(f"question {rank}", word)
+        while not (answer := store.get(f"answer {rank}").decode()).startswith(word):
+            time.sleep(0.01)
+        word = answer.removeprefix(word)
+        store.set(f"heard {rank}", word)
+    yield torch.distributed.PrefixStore(word, store), rank, world
 
 
 _GO_ON = "go on with --resume_from_checkpoint latest"
@@ -89,13 +121,18 @@ def main(config: type[C], train: Callable[[C], None]) -> None:
     try:
         train(tyro.cli(config, use_underscores=True, config=(tyro.conf.OmitArgPrefixes,)))
     except ColorhubError as error:
-        # One that comes out of a data worker has the worker's trace before its last line.
-        sys.exit(f"error: {str(error).strip().splitlines()[-1]}")
+        sys.exit(f"error: {' '.join(str(error).split())}")
+    except torch.OutOfMemoryError:
+        sys.exit(
+            "error: the GPU's memory is full: use a smaller --train_batch_size with more "
+            "--gradient_accumulation_steps, or a smaller --resolution."
+        )
     except OSError as error:  # a full disk, a folder that may not be written to
         sys.exit(f"error: {error}. Checkpoints are whole: when that is mended, {_GO_ON}.")
     except KeyboardInterrupt:
         sys.exit(f"error: interrupted: {_GO_ON}.")
     except RuntimeError as error:
-        if "Connection" not in str(error) or not torch.distributed.is_initialized():
+        lost = ("Connection", "Broken pipe", "Timed out", "Connect timeout")
+        if not any(word in str(error) for word in lost):
             raise
         sys.exit(f"error: another process of this run has died: {_GO_ON}.")

@@ -1,5 +1,6 @@
 """Building blocks that networks share."""
 
+import copy
 from typing import TypeVar
 
 import torch
@@ -105,6 +106,28 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.dropout(F.relu(self.norm1(self.conv1(x))))
         return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
+
+
+class MeanWeights(nn.Module):
+    """A network's running mean over the steps, as `module`; its buffers are the network's own.
+
+    The decay is lower in the beginning, that the first weights do not stay for long.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(network).requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def follow(self, network: nn.Module, step: int) -> None:
+        """Take in the weights after `step`, counted from 1."""
+        share = 1 - min(self.decay, step / (step + 9))
+        means: list[Tensor] = [*self.module.parameters()]
+        weights: list[Tensor] = [*network.parameters()]
+        torch._foreach_lerp_(means, weights, share)
+        for mean, buffer in zip(self.module.buffers(), network.buffers(), strict=True):
+            mean.copy_(buffer)
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

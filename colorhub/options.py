@@ -88,6 +88,8 @@ class Options:
             raise OptionError("--validation_split is a split of --dataset_name: name one.")
         if (self.hub_epochs or self.push_every) and not self.push_to_hub:
             raise OptionError("--hub_epochs and --push_every publish: give --push_to_hub as well.")
+        if not self.learning_rate > 0:
+            raise OptionError(f"--learning_rate is {self.learning_rate}; it must be above 0.")
         if not 0 <= self.max_bad_fraction <= 1:
             raise OptionError("--max_bad_fraction is a share: from 0 to 1.")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from colorhub import hub
-from colorhub.errors import ColorhubError
+from colorhub.errors import ColorhubError, HubError
 
 FIRST_WAIT = 10.0  # seconds before a push that failed is tried again; doubled each time
 LONGEST_WAIT = 640.0
@@ -15,7 +15,9 @@ LAST_WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # between the tries at the end of a run
 
 class _Push:
     def __init__(self, folder: Path, what: str, revision: str | None) -> None:
-        self.copy = tempfile.TemporaryDirectory(prefix="colorhub-push-")
+        self.copy = tempfile.TemporaryDirectory(
+            prefix=".part-push-", dir=folder, ignore_cleanup_errors=True
+        )
         hub.copy_variant(folder, Path(self.copy.name))
         self.what, self.revision = what, revision
 
@@ -68,38 +70,36 @@ class Publisher:
             self._change.notify()
 
     def _work(self) -> None:
+        wait, last_waits = FIRST_WAIT, list(LAST_WAITS)
         while True:
             with self._change:
                 self._change.wait_for(lambda: self._waiting or self._finishing)
                 if not self._waiting:
                     return
                 push = self._waiting[0]
-            self._failure = self._insist(push)
-            push.copy.cleanup()
+            self._failure = self._try(push)
             with self._change:
-                self._waiting.remove(push)
+                if not isinstance(self._failure, HubError) or (self._finishing and not last_waits):
+                    if self._failure:
+                        self._say(f"{push.what} was not published: {self._failure}")
+                    self._waiting.remove(push)
+                    push.copy.cleanup()
+                    wait = FIRST_WAIT
+                elif self._finishing:
+                    self._change.wait(last_waits.pop(0))
+                else:
+                    self._say(f"{push.what} could not be published yet, trying on: {self._failure}")
+                    self._change.wait_for(lambda: self._finishing, wait)
+                    wait = min(2 * wait, LONGEST_WAIT)
 
-    def _insist(self, push: _Push) -> ColorhubError | None:
-        """Push until it succeeds; once the run is over, only a few times more."""
-        wait, last_waits = FIRST_WAIT, list(LAST_WAITS)
-        while True:
-            try:
-                address = hub.publish(
-                    push.copy.name, self.repo_id, revision=push.revision, private=self._private
-                )
-            except ColorhubError as error:
-                with self._change:
-                    if self._finishing and not last_waits:
-                        self._say(f"{push.what} was not published: {error}")
-                        return error
-                    if self._finishing:
-                        self._change.wait(last_waits.pop(0))
-                    else:
-                        self._say(f"{push.what} could not be published yet, trying on: {error}")
-                        self._change.wait_for(lambda: self._finishing, wait)
-                wait = min(2 * wait, LONGEST_WAIT)
-            except Exception as error:  # nothing that happens here may end the training
-                return ColorhubError(f"{type(error).__name__}: {error}")
-            else:
-                self._say(f"Published {push.what}: {address}")
-                return None
+    def _try(self, push: _Push) -> ColorhubError | None:
+        try:
+            address = hub.publish(
+                push.copy.name, self.repo_id, revision=push.revision, private=self._private
+            )
+        except ColorhubError as error:
+            return error
+        except Exception as error:  # nothing that happens here may end the training
+            return ColorhubError(f"{type(error).__name__}: {error}")
+        self._say(f"Published {push.what}: {address}")
+        return None

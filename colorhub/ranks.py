@@ -5,12 +5,16 @@ batch are averaged over all ranks. Photo i of the joined batch belongs to rank i
 """
 
 import hashlib
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+PATIENCE = timedelta(hours=12)
+"""How long processes wait for each other: for data that is slow, for one that measures."""
 
 
 def world_size() -> int:
@@ -35,14 +39,19 @@ def own_rows(joined: Tensor) -> Tensor:
     return joined if world == 1 else joined[rank() :: world]
 
 
+def onto(device: torch.device, x: Tensor) -> Tensor:
+    """x on the device, without making a GPU stand still for it."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+
+
 def draw_uniform(n: int, *shape: int, like: Tensor) -> Tensor:
     """(n, *shape) uniform in [0, 1), drawn on the CPU so that every device sees the same."""
-    return own_rows(torch.rand(n * world_size(), *shape)).to(like.device)
+    return onto(like.device, own_rows(torch.rand(n * world_size(), *shape)))
 
 
 def draw_normal(n: int, *shape: int, like: Tensor) -> Tensor:
     """(n, *shape) standard normal, drawn on the CPU so that every device sees the same."""
-    return own_rows(torch.randn(n * world_size(), *shape)).to(like.device)
+    return onto(like.device, own_rows(torch.randn(n * world_size(), *shape)))
 
 
 class _SumOverRanks(torch.autograd.Function):
@@ -122,4 +131,5 @@ def broadcast(value: Any, source: int) -> Any:
 @lru_cache(maxsize=1)
 def _host_group(everyone: Any) -> Any:
     """All ranks, speaking through the host's memory even where they train on GPUs."""
-    return everyone if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
+    gloo = dist.get_backend() == "gloo"
+    return everyone if gloo else dist.new_group(backend="gloo", timeout=PATIENCE)

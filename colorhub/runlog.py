@@ -8,6 +8,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from colorhub.errors import naming
+from colorhub.ranks import gather
 
 
 def say(line: str) -> None:
@@ -20,21 +21,20 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._columns: list[str] = []  # once this process has written the file
 
     def append(self, row: dict[str, float]) -> None:
         """Add a row; a column that is new makes the file anew with it."""
-        rows = self._rows()
-        columns = list(rows[0]) if rows else []
-        if set(row) <= set(columns):
+        if set(row) <= set(self._columns):
             with naming(self.path), open(self.path, "a", newline="") as file:
-                csv.DictWriter(file, columns).writerow(_rounded(row))
+                csv.DictWriter(file, self._columns).writerow(_rounded(row))
         else:
-            self._write([*rows, _rounded(row)])
+            self._write([*self._rows(), _rounded(row)])
 
-    def cut(self, step: int, *, every: int) -> None:
-        """Forget the rows after `step`, and those of runs that stopped between two full rows."""
-        rows = [(int(row["step"]), row) for row in self._rows()]
-        self._write([row for at, row in rows if at <= step and at % every == 0])
+    def cut(self, step: int, *, open_row: bool = False) -> None:
+        """Forget the rows after `step`, and with `open_row` its own: it is to be made anew."""
+        last = step - open_row
+        self._write([row for row in self._rows() if int(row["step"]) <= last])
 
     def _rows(self) -> list[dict[str, Any]]:
         if not self.path.exists():
@@ -53,10 +53,14 @@ class Log:
             writer.writeheader()
             writer.writerows(rows)
         part.replace(self.path)
+        self._columns = columns
 
 
 def _rounded(row: dict[str, float]) -> dict[str, str]:
-    return {name: f"{value:.6g}" for name, value in row.items()}
+    return {
+        name: f"{value:.6g}" if isinstance(value, float) else str(value)
+        for name, value in row.items()
+    }
 
 
 class Skipped:
@@ -77,12 +81,13 @@ class Skipped:
         self._known |= set(self.lines())
         new = [line for line in dict.fromkeys(lines) if line not in self._known]
         self._known |= set(new)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with naming(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write("".join(f"{line}\n" for line in new))
 
     def summary(self, most: int = 20) -> str:
-        """The first of them, in one line."""
-        lines = self.lines()
+        """The first of them, in one line; to be called by all processes."""
+        lines = list(dict.fromkeys(line for each in gather(self.lines()) for line in each))
         more = f" and {len(lines) - most} more" if len(lines) > most else ""
         return f"Skipped were: {'; '.join(lines[:most])}{more} (see {self.path})." if lines else ""
 

@@ -1,10 +1,13 @@
 """What a run is made of and how far it is, to a checkpoint and back."""
 
+import os
 import shutil
+import socket
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from colorhub import checkpoints, ranks
@@ -40,6 +43,10 @@ class State:
         self.parts: dict[str, Any] = {}
         self.progress = Progress()
         self.place: dict[str, Any] | None = None  # of this process in the epoch
+        # Who started this process: torchrun starts it again when one of the others has died.
+        launch = os.environ.get("TORCHELASTIC_RUN_ID")
+        launcher = launch and f"{launch} on {socket.gethostname()} as {os.getppid()}"
+        self.launchers: list[str] = [name for name in ranks.gather(launcher) if name]
 
     def save(self, *, keep: int | None) -> None:
         """Write a checkpoint, by the first process; to be called by all."""
@@ -47,12 +54,13 @@ class State:
         if ranks.rank() == 0:
             state = {
                 "parts": {name: part.state_dict() for name, part in self.parts.items()},
-                "progress": asdict(self.progress),
+                "progress": asdict(self.progress) | {"seconds": 0.0},
                 "places": places,
                 "pinned": self.pinned,
                 "learning_rate": self.learning_rate,
             }
-            checkpoints.save(self.folder, self.progress.step, state, keep=keep)
+            notes = {"seconds": self.progress.seconds, "launchers": self.launchers}
+            checkpoints.save(self.folder, self.progress.step, state, notes=notes, keep=keep)
         ranks.total(0)  # nobody goes on before it is whole
 
     def latest(self) -> Path | None:
@@ -63,22 +71,30 @@ class State:
     def find(self, wanted: str | None) -> Path | None:
         """The checkpoint to go on from, which is a path or "latest"; to be called by all.
 
-        Raises OptionError if the folder's newest checkpoint would be passed over.
+        A run that its launcher has started again goes on from its own newest, whatever it is
+        told. Raises OptionError if the folder's newest checkpoint would be passed over.
         """
         newest = self.latest()
-        path = newest if wanted in (None, "latest") else Path(wanted or "")
-        if wanted is None and newest:
+        if newest is None:
+            return None if wanted in (None, "latest") else Path(wanted or "")
+        if wanted == "latest" or self._started_again(newest):
+            return newest
+        if wanted is None:
             raise OptionError(
                 f"{self.folder.parent} holds checkpoints of another run: go on with it by "
                 "--resume_from_checkpoint latest, or give another --output_dir."
             )
-        ours = path is not None and path.parent.resolve() == self.folder.resolve()
-        if path and newest and ours and path.name != newest.name:
+        if Path(wanted).resolve() != newest.resolve():
             raise OptionError(
-                f"{path.parent} holds {newest.name}, which is newer: to go back to {path.name}, "
-                "move the newer ones away or give another --output_dir."
+                f"{self.folder} holds {newest.name}, which {wanted} would pass over: move it "
+                "away, or give another --output_dir."
             )
-        return path
+        return newest
+
+    def _started_again(self, newest: Path) -> bool:
+        here = checkpoints.notes(newest).get("launchers", [])
+        before = {name for names in ranks.gather(here) for name in names}
+        return bool(before & set(self.launchers))
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint; to be called by all, of whom one must hold it.
@@ -87,6 +103,12 @@ class State:
         it is damaged, OptionError if it was made with other options.
         """
         state = self._read(path)
+        try:
+            self._take(state, path)
+        except (KeyError, TypeError, ValueError) as error:
+            raise TrainingError(f"{path} is of another release ({error!r}).") from error
+
+    def _take(self, state: dict[str, Any], path: Path) -> None:
         for name, now in self.pinned.items():
             if state["pinned"].get(name) != now:
                 raise OptionError(
@@ -101,7 +123,11 @@ class State:
                 part.load_state_dict(state["parts"][name])
             except (KeyError, RuntimeError, ValueError) as error:
                 raise OptionError(f"{path} does not fit these options ({error}).") from error
+            if isinstance(part, torch.optim.Optimizer):
+                _lay_out(part)
         self.progress = Progress(**state["progress"])
+        seconds = ranks.gather(checkpoints.notes(path).get("seconds", 0.0))
+        self.progress.seconds = max(seconds)
         self.scale_learning_rates(self.learning_rate / state["learning_rate"])
         places = state["places"]
         self.place = places[ranks.rank()] if len(places) == ranks.world_size() else None
@@ -144,6 +170,14 @@ class State:
             raise found
         assert found is not None
         return found
+
+
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Moments laid out as their weights are, for speed, and apart from the checkpoint's file."""
+    for weight, moments in optimizer.state.items():
+        for name, moment in moments.items():
+            alike = moment.shape == weight.shape
+            moments[name] = torch.empty_like(weight).copy_(moment) if alike else moment.clone()
 
 
 def clean(folder: Path) -> None:

@@ -14,7 +14,6 @@ the last of them, when `run.steps_now`.
 """
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +21,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from colorhub import hub, ranks, weights
@@ -32,7 +30,7 @@ from colorhub.data import open_rows
 from colorhub.errors import DataError, OptionError, TrainingError
 from colorhub.exhibit import Exhibit
 from colorhub.launch import make_accelerator
-from colorhub.layers import channels_last
+from colorhub.layers import MeanWeights, channels_last
 from colorhub.options import Options
 from colorhub.reports import Reports
 from colorhub.runlog import Log, Skipped, say
@@ -81,6 +79,7 @@ class Run:
             pinned={
                 "seed": config.seed,
                 "photos a step": self.photos_a_step,
+                "photos in all": None if config.streaming else len(self.rows),
                 "resolution": self.resolution,
             },
             learning_rate=config.learning_rate,
@@ -107,7 +106,7 @@ class Run:
     def start(self, generator: G) -> G:
         """Make this the run's generator, with the weights of --init_from if that was given."""
         self._generator: Any = generator
-        self._ema: AveragedModel | None = None
+        self._ema: MeanWeights | None = None
         if self.config.init_from:
             source = weights.load(hub.resolve(self.config.init_from).folder)
             try:
@@ -121,13 +120,12 @@ class Run:
     def prepare(self, **parts: Any) -> tuple[Any, ...]:
         """Networks and optimisers made ready for their devices, in order; what else has a state
         (a scheduler) is kept as it is. All are checkpointed by name, and resumed here."""
-        if self.config.ema_decay is not None:
-            average = get_ema_multi_avg_fn(self.config.ema_decay)
-            self._ema = AveragedModel(self._generator, self.device, multi_avg_fn=average)
         ready = {}
         for name, part in parts.items():
             if isinstance(part, nn.Module):
                 part = channels_last(part)
+            if part is self._generator and self.config.ema_decay is not None:
+                self._ema = MeanWeights(self._generator, self.config.ema_decay).to(self.device)
             self.state.parts[name] = part  # as it is without what accelerate puts around it
             if isinstance(part, (nn.Module, torch.optim.Optimizer)):
                 part = self.accelerator.prepare(part)
@@ -158,6 +156,8 @@ class Run:
             disable=not self.accelerator.is_main_process,
         )
         self._start_clock()
+        if self.config.on_divergence == "rollback" and self.progress.step == 0:
+            self._checkpoint()  # to have where to go back to from the beginning
         while not self._done():
             yield self.progress.epoch + 1
             if self._diverged:
@@ -200,7 +200,7 @@ class Run:
             progress.photos += self.photos_a_step
             self.state.place = epoch.place
             if self._ema is not None:
-                self._ema.update_parameters(self._generator)
+                self._ema.follow(self._generator, progress.step)
             self._bar.update()
             log_now = progress.step % config.logging_steps == 0
             checkpoint_now = progress.step % config.checkpointing_steps == 0 or self._done()
@@ -214,7 +214,9 @@ class Run:
                 self._checkpoint()
             if self._done():
                 if not log_now:
-                    self._log_row()  # after the checkpoint: a resumed run starts this row anew
+                    sums = progress.recent_losses
+                    self._log_row()
+                    progress.recent_losses = sums  # a resumed run makes this row anew
                 self._cut_short = next(steps, None) is not None
                 break
         self._read_reports(wait=True)
@@ -299,7 +301,7 @@ class Run:
         self._bar.reset()
         self._start_clock()
         if self.log:
-            self.log.cut(self.progress.step, every=self.config.logging_steps)
+            self.log.cut(self.progress.step, open_row=bool(self.progress.recent_losses))
         self._checkpoint()  # a run killed now must not start from the old rates again
 
     def _end_of_data(self, epoch: Epoch) -> None:
@@ -320,7 +322,7 @@ class Run:
             )
 
     def _to_lab(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
-        lab = rgb_to_lab(rgb.to(self.device).float() / 255)
+        lab = rgb_to_lab(ranks.onto(self.device, rgb).float() / 255)
         if self.progress.epoch == 0:
             for name, mean in zip(_MEAN_AB, lab[:, 1:].mean(dim=(0, 2, 3)), strict=True):
                 self._reports.add(name, mean)
@@ -381,17 +383,13 @@ class Run:
         self._tick()
         self.state.save(keep=config.checkpoints_total_limit)
         number = step // config.checkpointing_steps
-        push_now = config.push_every is not None and number % config.push_every == 0
+        push_now = number > 0 and config.push_every and number % config.push_every == 0
         if self.exhibit and push_now and not self._done():  # what is finished is published anyway
             self._show()
             self.exhibit.push(f"step {step}")
 
     def _resume(self) -> None:
         wanted = self.config.resume_from_checkpoint
-        # Each host's torchrun counts for itself how often it started the script again.
-        restarts = ranks.total(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))
-        if wanted is None and any(restarts):
-            wanted = "latest"  # a process has died
         path = self.state.find(wanted)
         if path is not None:
             self.state.load(path)
@@ -400,7 +398,7 @@ class Run:
             self.say(f"{self.output} holds no checkpoint yet: starting from the beginning.")
         if self.log:
             clean(self.output)
-            self.log.cut(self.progress.step, every=self.config.logging_steps)
+            self.log.cut(self.progress.step, open_row=bool(self.progress.recent_losses))
             if path is None:
                 self.skipped.path.unlink(missing_ok=True)
         ranks.total(0)  # the others may add to the list of skipped photos from here on

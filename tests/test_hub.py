@@ -81,7 +81,7 @@ def test_publishing_again_changes_nothing(variant_folder, hub_server):
 def test_a_published_tag_is_not_moved_to_other_weights(variant_folder, hub_server):
     publish(variant_folder, "owner/tiny", revision="epoch-1", token=TOKEN)
     other_weights(variant_folder)
-    with pytest.raises(HubError, match="already has a revision epoch-1"):
+    with pytest.raises(OptionError, match="already has a revision epoch-1"):
         publish(variant_folder, "owner/tiny", revision="epoch-1", token=TOKEN)
 
 

@@ -205,12 +205,13 @@ def test_training_in_bf16_keeps_the_penalties_in_fp32(photo_folder, tmp_path, mo
     from colorhub.critics import ConvCritic
 
     accelerator = Accelerator(cpu=True, mixed_precision="bf16")
-    critic = accelerator.prepare(ConvCritic(ConvCritic.Config(critic_width=4, critic_depth=2)))
+    bare = ConvCritic(ConvCritic.Config(critic_width=4, critic_depth=2))
+    critic = accelerator.prepare(bare)
     seen = []
     critic.layers[0].register_forward_hook(lambda module, given, result: seen.append(result.dtype))
     photo = torch.rand(1, 1, 8, 8), torch.rand(1, 2, 8, 8)
     critic(*photo)
-    full_precision(accelerator, critic)(*photo)
+    full_precision(bare)(*photo)
     assert seen == [torch.bfloat16, torch.float32]
     AcceleratorState._reset_state(True)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")

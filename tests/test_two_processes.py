@@ -103,7 +103,7 @@ def train(method, accumulation):
         torch.optim.SGD(generator.parameters(), lr=0.1),
         torch.optim.SGD(critic.parameters(), lr=0.1),
     )
-    critic_fp32 = full_precision(accelerator, critic)
+    critic_fp32 = full_precision(networks["critic"])
     objective, gradients = method.objective, {}
 
     for step in range(STEPS):

@@ -69,7 +69,8 @@ class Config(Options):
 def train(config: Config) -> None:
     run = Run(config, network=config.network, script=__file__)
     generator = run.start(ResUNet(config.network))
-    critic = ConvCritic(config.critic)
+    # The critic bare of DDP, which would wait for gradients that the generator's turn never makes.
+    critic = judge = ConvCritic(config.critic)
     betas = config.adam_beta1, config.adam_beta2
     adam = partial(torch.optim.Adam, lr=config.learning_rate, betas=betas)
     generator_optimizer, critic_optimizer = adam(generator.parameters()), adam(critic.parameters())
@@ -90,9 +91,7 @@ def train(config: Config) -> None:
         generator_scheduler=LambdaLR(generator_optimizer, generator_factor),
         critic_scheduler=LambdaLR(critic_optimizer, critic_factor),
     )
-    critic_fp32 = full_precision(run.accelerator, critic)
-    # DDP would wait for gradients of the critic's that the generator's turn does not make.
-    judge = run.accelerator.unwrap_model(critic)
+    critic_fp32 = full_precision(judge)
     objective = Wasserstein()
 
     for _ in run.epochs():
