@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from colorhub.colorizer import Colorizer
+from colorhub.colorizer import Colorizer, paint
 from colorhub.errors import OptionError
 from colorhub.photos import open_photo
 
@@ -37,7 +37,8 @@ def triptychs(colorizer: Colorizer, photos: Sequence[Image.Image]) -> Image.Imag
     for photo in photos:
         size = (max(1, round(photo.width * HEIGHT / photo.height)), HEIGHT)
         truth = photo.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-        rows.append((colorizer.colorize(truth, strength=0), truth, colorizer.colorize(truth)))
+        ab = colorizer.predict(truth)
+        rows.append((paint(truth, ab, strength=0), truth, paint(truth, ab)))
     width = 3 * max(truth.width for _, truth, _ in rows)
     sheet = Image.new("RGB", (width, HEIGHT * len(rows)), "white")
     for row, pictures in enumerate(rows):
