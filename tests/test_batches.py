@@ -175,7 +175,9 @@ def test_too_many_bad_photos_end_the_epoch_with_their_list(tmp_path, streaming):
     files = write_shards(case, tmp_path / "shards")
     listed = Skipped(tmp_path / "skipped.txt")
     assert len(list(Epoch(photos_of(case, files), 0, max_bad_fraction=2 / 30))) == 14
-    with pytest.raises(DataError, match=r"2 of the first \d+ .*--max_bad_fraction 0.05.*Skipped were: [78]"):
+    with pytest.raises(
+        DataError, match=r"2 of the first \d+ .*--max_bad_fraction 0.05.*Skipped were: [78]"
+    ):
         list(Epoch(photos_of(case, files), 0, max_bad_fraction=0.05, skipped=listed))
     assert len(listed.lines()) == 2
 

@@ -10,9 +10,10 @@ import torch
 from conftest import make_photo
 from PIL import Image
 
+from colorhub import data
 from colorhub.batches import PhotoBatches
 from colorhub.data import decode_row, is_grey, open_rows
-from colorhub.errors import DataError
+from colorhub.errors import DataError, PhotoError
 
 # datasets waits so long at the end of each Parquet stream, for threads that have ended here.
 datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0.01
@@ -132,6 +133,30 @@ def test_an_address_s_secrets_are_in_no_message(tmp_path):
     with pytest.raises(DataError) as caught:
         open_rows(None, data_files=("http://me:secret@127.0.0.1:9/a.parquet?token=secret",))
     assert "127.0.0.1" in str(caught.value) and "secret" not in str(caught.value)
+
+
+def test_a_photo_on_a_server_is_asked_for_again(hub_server, monkeypatch):
+    monkeypatch.setattr(data, "_WAITS", (0.01, 0.01, 0.01))
+    hub_server.static["/photo.png"] = png(make_photo())
+    address = hub_server.url.replace("127.0.0.1", "localhost") + "/photo.png"
+    row = {"image": {"bytes": None, "path": address}}
+    hub_server.fault(path="photo", status=503, times=3)
+    assert decode_row(row).size == make_photo().size
+    hub_server.fault(path="photo", status=503)
+    with pytest.raises(PhotoError, match=r"photo\.png cannot be opened"):
+        decode_row(row)
+
+
+def test_a_damaged_member_of_an_archive_is_one_bad_photo(hub_server, zipped, monkeypatch):
+    monkeypatch.setattr(data, "_WAITS", ())
+    damaged = bytearray(zipped)
+    start = damaged.index(b"im3.jpg") + 60
+    damaged[start : start + 40] = bytes(40)
+    hub_server.static["/photos.zip"] = bytes(damaged)
+    address = f"{hub_server.url}/photos.zip".replace("127.0.0.1", "localhost")
+    found = batches(open_rows(None, data_files=(address,), streaming=True))
+    assert sum(len(batch.rgb) for batch in found) == 11
+    assert ["im3.jpg" in reason for batch in found for reason in batch.skipped] == [True]
 
 
 def test_parquet_shards_at_urls_are_streamed(hub_server, tmp_path):

@@ -16,6 +16,7 @@ from test_train import (
 )
 
 from colorhub import OptionError, TrainingError, checkpoints, training, weights
+from colorhub.runlog import Log
 
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
@@ -190,6 +191,32 @@ def test_an_older_checkpoint_is_not_mixed_with_newer_ones(photo_folder, tmp_path
         run_here("autoencoder", photo_folder, tmp_path / "run", again)
     run_here("autoencoder", photo_folder, tmp_path / "other", again)
     assert last_state(tmp_path / "other")["progress"]["step"] == 4
+
+
+def test_a_log_is_cut_back_after_a_million_steps(tmp_path):
+    log = Log(tmp_path / "log.csv")
+    for step in (1_000_020, 1_000_040, 1_000_050):
+        log.append({"step": step, "loss": 0.123456789})
+    log.cut(1_000_050, open_row=True)
+    Log(tmp_path / "log.csv").append({"step": 1_000_060, "loss": 1.0, "other": 2.0})
+    rows = (tmp_path / "log.csv").read_text().split()
+    assert rows == ["step,loss,other", "1000020,0.123457,", "1000040,0.123457,", "1000060,1,2"]
+
+
+def test_the_epoch_s_end_as_last_step_leaves_the_log_exact(photo_folder, tmp_path):
+    more = "--logging_steps 3 --max_train_steps"
+    whole = run_here("autoencoder", photo_folder, tmp_path / "whole", f"{more} 8")
+    run_here("autoencoder", photo_folder, tmp_path / "parts", f"{more} 4")
+    again = f"{more} 8 --resume_from_checkpoint latest"
+    assert log_of(run_here("autoencoder", photo_folder, tmp_path / "parts", again)) == log_of(whole)
+
+
+def test_a_compiled_run_learns_the_same(photo_folder, tmp_path, monkeypatch):
+    more = "--max_train_steps 2 --ema_decay 0.5"
+    plain = run_here("cwgan", photo_folder, tmp_path / "plain", more)
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
+    compiled = run_here("cwgan", photo_folder, tmp_path / "compiled", more)
+    assert_same_state(last_state(plain), last_state(compiled))
 
 
 @pytest.mark.parametrize("strategy", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
