@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+import threading
 import time
 import uuid
 import warnings
@@ -116,8 +117,13 @@ _GO_ON = "go on with --resume_from_checkpoint latest"
 C = TypeVar("C", bound=Options)
 
 
+def _said_by_thread(trouble: threading.ExceptHookArgs) -> None:
+    print(f"warning: {trouble.exc_type.__name__}: {trouble.exc_value}", file=sys.stderr)
+
+
 def main(config: type[C], train: Callable[[C], None]) -> None:
     """Read the command line into a script's Config and train; errors are one sentence, status 1."""
+    threading.excepthook = _said_by_thread  # TensorBoard's, when the disk is full
     try:
         train(tyro.cli(config, use_underscores=True, config=(tyro.conf.OmitArgPrefixes,)))
     except ColorhubError as error:
