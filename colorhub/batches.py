@@ -15,7 +15,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, TypeAlias
@@ -23,6 +23,7 @@ from typing import Any, TypeAlias
 import datasets
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -46,6 +47,10 @@ BLOCK, BLOCK_BYTES = 1000, 2**28  # rows of a stream that are shuffled together,
 RECONNECTS = 6  # tries to open a broken stream again before it is given up: about two minutes
 ENOUGH = 1000  # photos of a stream after which the share of bad ones is believed
 
+View: TypeAlias = Callable[[Image.Image, int, random.Random], "Image.Image | np.ndarray"]
+"""(photo, resolution, the photo's random draws) to what is trained on: (R, R, 3) RGB, or (R, R, 4)
+RGB and the grey that the network sees of it, if the view's `channels` is 4."""
+
 Place: TypeAlias = list[int]
 """Where a worker stands among its rows: [rows] of a data set held locally; of a stream [block,
 shard and row at which the block begins, rows taken from the block]."""
@@ -53,7 +58,7 @@ shard and row at which the block begins, rows taken from the block]."""
 
 @dataclass
 class Batch:
-    """Photos (N, 3, R, R) uint8 of one worker; `place` is None for what it has left in the end."""
+    """Photos (N, C, R, R) uint8 of one worker; `place` is None for what it has left in the end."""
 
     rgb: Tensor
     rows: int  # photos read for it, those skipped included
@@ -82,9 +87,11 @@ class PhotoBatches(IterableDataset[Batch]):
         workers: int = 0,
         rank: int = 0,
         world: int = 1,
+        view: View = crop,
     ) -> None:
         super().__init__()
         self.rows = rows
+        self.view = view
         self.resolution = resolution
         self.batch_size = batch_size
         self.seed = seed
@@ -139,7 +146,7 @@ class PhotoBatches(IterableDataset[Batch]):
                 skipped.append(str(error).replace(NAMELESS, nameless))
                 continue
             draw = random.Random(f"{self.seed} {self.epoch} {key}")
-            squares.append(np.asarray(crop(photo, self.resolution, draw)))
+            squares.append(np.asarray(self.view(photo, self.resolution, draw)))
             if len(squares) == self.batch_size:
                 yield Batch(self._stack(squares), rows, skipped, share, place)
                 squares, skipped, rows = [], [], 0
@@ -147,7 +154,8 @@ class PhotoBatches(IterableDataset[Batch]):
 
     def _stack(self, squares: list[np.ndarray]) -> Tensor:
         if not squares:
-            return torch.empty(0, 3, self.resolution, self.resolution, dtype=torch.uint8)
+            channels: int = getattr(self.view, "channels", 3)
+            return torch.empty(0, channels, self.resolution, self.resolution, dtype=torch.uint8)
         return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
 
     def _share(self, share: int) -> Iterator[tuple[str, Row, Place]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from colorhub import cards, hub, weights
 from colorhub.color import fit_gamut, lab_to_rgb, lightness_of, rgb_to_lab, to_lightness
 from colorhub.errors import OptionError
-from colorhub.generators import Generator
+from colorhub.generators import Generator, MobileUNet
 from colorhub.hub import Variant, resolve
 from colorhub.layers import channels_last
 from colorhub.photos import Photo, open_photo
@@ -82,7 +82,8 @@ class Colorizer:
     def __call__(self, lightness: Tensor, *, seed: int = 0) -> Tensor:
         """Lightness (N, 1, H, W) in [-1, 1] to ab (N, 2, H, W) in [-1, 1], on the CPU.
 
-        Variants with noise draw it from `seed`: the same seed, the same colours. If the
+        Variants with noise draw it from `seed`: the same seed, the same colours. Of those that
+        have likeliest colours, seed 0 gives them. If the
         accelerator runs out of memory the work moves to the CPU, with a warning.
         """
         extra = {}
@@ -91,6 +92,8 @@ class Colorizer:
                 raise OptionError(f"seed is {seed}; it must be 0 or more, and below 2^63.")
             source = torch.Generator().manual_seed(seed)
             extra["noise"] = torch.randn(len(lightness), noise_dim, generator=source)
+            if seed == 0 and getattr(self.generator, "ZERO_NOISE_IS_BEST", False):
+                extra["noise"].zero_()
         try:
             return self._forward(lightness, extra)
         except RuntimeError as error:  # torch.OutOfMemoryError is one; MPS has none of its own
@@ -125,13 +128,35 @@ class Colorizer:
         The aspect ratio is kept and the short side brought to the variant's resolution, unless
         the photo is longer than 4:1, when the long side is brought to 4 times the resolution.
         """
+        return self(self._lightness(photo), seed=seed) * self.generator.config.ab_gain
+
+    @property
+    def knows_uncertainty(self) -> bool:
+        """Whether `uncertainty` can be asked: the variant predicts a distribution of colours."""
+        config = self.generator.config
+        return isinstance(config, MobileUNet.Config) and config.tells_uncertainty
+
+    @torch.inference_mode()
+    def uncertainty(self, photo: Photo) -> Tensor:
+        """How unsure the colours of a photo are: (1, 1, h, w) in Lab units, at network size.
+
+        The standard deviation of ab, both channels together: about how far off a colour may be.
+        Raises PhotoError for a photo that cannot be read, OptionError for a variant that does
+        not know (see `knows_uncertainty`).
+        """
+        generator = self.generator
+        if not (isinstance(generator, MobileUNet) and self.knows_uncertainty):
+            raise OptionError(f"{type(generator).__name__} does not say how sure it is.")
+        lightness = self._lightness(open_photo(photo)).to(self.device)
+        return generator.uncertainty(lightness).float().cpu() * generator.config.ab_gain
+
+    def _lightness(self, photo: Image.Image) -> Tensor:
         resolution = self.generator.config.resolution
         short, long = min(photo.size), max(photo.size)
         scale = min(resolution / short, LONGEST * resolution / long)
         size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
         small = photo.resize(size, Image.Resampling.BICUBIC, reducing_gap=3)
-        lightness = to_lightness(rgb_to_lab(_to_tensor(small)))
-        return self(lightness, seed=seed) * self.generator.config.ab_gain
+        return to_lightness(rgb_to_lab(_to_tensor(small)))
 
 
 def paint(photo: Image.Image, ab: Tensor, *, strength: float = 1.0) -> Image.Image:

@@ -143,12 +143,14 @@ def is_grey(photo: Image.Image) -> bool:
     return int(np.ptp(np.asarray(thumbnail), axis=2).max()) <= 6
 
 
-def crop(photo: Image.Image, resolution: int, draw: random.Random) -> Image.Image:
+def crop(
+    photo: Image.Image, resolution: int, draw: random.Random, *, zoom: float = 1.25
+) -> Image.Image:
     """A random square of `resolution` pixels from the photo, flipped half of the time.
 
-    The photo's short side is first brought to 1 to 1.25 times the resolution.
+    The photo's short side is first brought to 1 to `zoom` times the resolution.
     """
-    scale = resolution * draw.uniform(1, 1.25) / min(photo.size)
+    scale = resolution * draw.uniform(1, zoom) / min(photo.size)
     width, height = (max(resolution, round(side * scale)) for side in photo.size)
     left, top = draw.randint(0, width - resolution), draw.randint(0, height - resolution)
     box = (left, top, left + resolution, top + resolution)

@@ -23,6 +23,9 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 
 from colorhub.errors import ColorhubError, HubError, NotFoundError, OptionError, VariantError
 from colorhub.weights import CONFIG, WEIGHTS, check_files, load, sha256
@@ -116,6 +119,31 @@ def resolve(
             f"There is no variant {name!r}: choose {', '.join(local_variants())}, or {others}."
         )
     return _fetch(match[1], revision or match[2], token)
+
+
+def backbone(name: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Pretrained weights by name: a .safetensors file, or `owner/name[@revision]` on the Hub.
+
+    What was fetched before serves when the Hub cannot be reached. Raises NotFoundError, HubError,
+    or VariantError for a file that is no safetensors file.
+    """
+    name = os.fspath(name)
+    path = Path(name)
+    if not path.is_file():
+        match = _HUB_ID.fullmatch(name)
+        if match is None or ".." in name:
+            raise NotFoundError(
+                f"There is no backbone {name!r}: give a .safetensors file, or "
+                "owner/name[@revision] on the Hub."
+            )
+        try:
+            path = Path(hf_hub_download(match[1], WEIGHTS, revision=match[2], etag_timeout=TIMEOUT))
+        except Exception as error:
+            raise _hub_error(name, error) from error
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise VariantError(f"{path} is truncated or no safetensors file ({error}).") from error
 
 
 def copy_papers(variant: Variant, folder: Path) -> None:

@@ -25,3 +25,9 @@ THESIS = Paper(
     year=2020,
     network="a plain convolutional encoder and decoder trained by mean squared error",
 )
+NATURAL = Paper(
+    title="colorhub",
+    authors="the colorhub contributors",
+    year=2026,
+    network="a MobileNet encoder with a light U-Net decoder, trained on photos aged like archives",
+)

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from colorhub import hub, ranks, weights
-from colorhub.batches import Epoch, PhotoBatches
-from colorhub.color import rgb_to_lab, to_lightness
-from colorhub.data import open_rows
+from colorhub.batches import Epoch, PhotoBatches, View
+from colorhub.color import lightness_of, rgb_to_lab, to_lightness
+from colorhub.data import crop, open_rows
 from colorhub.errors import DataError, OptionError, TrainingError
 from colorhub.exhibit import Exhibit
 from colorhub.launch import make_accelerator
@@ -44,10 +44,10 @@ class Run:
     """One training run: its accelerator, its data, and the furniture around the update.
 
     `network` is the generator's configuration; `script` is the file that was started, for the
-    card.
+    card; `view` makes of a photo what is trained on.
     """
 
-    def __init__(self, config: Options, *, network: Any, script: str) -> None:
+    def __init__(self, config: Options, *, network: Any, script: str, view: View = crop) -> None:
         self.config = config
         self.resolution: int = network.resolution
         self.ab_gain: float = network.ab_gain
@@ -71,6 +71,7 @@ class Run:
             workers=config.dataloader_num_workers,
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
+            view=view,
         )
         photos_a_step = config.train_batch_size * self.accelerator.num_processes
         self.photos_a_step = photos_a_step * self.accelerator.gradient_accumulation_steps
@@ -321,12 +322,14 @@ class Run:
                 f"{epoch.left_over} left over that fill no step"
             )
 
-    def _to_lab(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
-        lab = rgb_to_lab(ranks.onto(self.device, rgb).float() / 255)
+    def _to_lab(self, photos: Tensor) -> tuple[Tensor, Tensor]:
+        photos = ranks.onto(self.device, photos)
+        lab = rgb_to_lab(photos[:, :3].float() / 255)
         if self.progress.epoch == 0:
             for name, mean in zip(_MEAN_AB, lab[:, 1:].mean(dim=(0, 2, 3)), strict=True):
                 self._reports.add(name, mean)
-        lightness, ab = to_lightness(lab), lab[:, 1:] / self.ab_gain
+        seen = lab if photos.shape[1] == 3 else lightness_of(photos[:, 3:])
+        lightness, ab = to_lightness(seen), lab[:, 1:] / self.ab_gain
         layout = torch.channels_last
         return lightness.to(memory_format=layout), ab.to(memory_format=layout)
 

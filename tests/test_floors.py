@@ -11,8 +11,19 @@ import colorhub
 
 FLOORS = [
     ("errors", "ranks", "papers"),
-    ("color", "layers", "options", "runlog", "metrics", "objectives", "photos", "provenance"),
-    ("generators", "critics", "checkpoints", "data", "reports"),
+    (
+        "color",
+        "encoders",
+        "layers",
+        "options",
+        "runlog",
+        "metrics",
+        "objectives",
+        "photos",
+        "provenance",
+    ),
+    ("palette", "critics", "checkpoints", "data", "reports"),
+    ("generators", "losses", "degradations"),
     ("weights", "batches", "state"),
     ("hub", "cards"),
     ("colorizer",),

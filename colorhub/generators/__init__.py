@@ -2,15 +2,20 @@
 
 Every colour network is called `generator(lightness) -> ab`: (N, 1, H, W) to (N, 2, H, W), both in
 [-1, 1], for any H and W. One whose `config.noise_dim` is above 0 also takes `noise`,
-(N, noise_dim), and draws it from torch's random state if it is left out. ab in Lab units is the
-output times `config.ab_gain`. PAPER and TAGS are what a card says of the network.
+(N, noise_dim), and draws it from torch's random state if it is left out; where
+`ZERO_NOISE_IS_BEST`, zeros stand for the likeliest colours and for noise left out. One that knows
+how sure it is has `uncertainty(lightness)`. ab in Lab units is the output times `config.ab_gain`.
+PAPER and TAGS are what a card says of the network.
 """
 
 from colorhub.generators.autoencoder import Autoencoder
+from colorhub.generators.mobileunet import MobileUNet
 from colorhub.generators.resunet import ResUNet
 
-Generator = ResUNet | Autoencoder
+Generator = ResUNet | Autoencoder | MobileUNet
 
-ARCHITECTURES: dict[str, type[Generator]] = {cls.__name__: cls for cls in (ResUNet, Autoencoder)}
+ARCHITECTURES: dict[str, type[Generator]] = {
+    cls.__name__: cls for cls in (ResUNet, Autoencoder, MobileUNet)
+}
 
-__all__ = ["ARCHITECTURES", "Autoencoder", "Generator", "ResUNet"]
+__all__ = ["ARCHITECTURES", "Autoencoder", "Generator", "MobileUNet", "ResUNet"]

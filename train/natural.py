@@ -1,0 +1,185 @@
+"""colorhub's own colorizer: a pretrained encoder, photos aged like archives, weighted regression.
+
+    accelerate launch train/natural.py --dataset_name data/photos --output_dir runs/natural \
+        --backbone mobilenet.safetensors
+
+Every loss that docs/natural.md compares is an option. AdamW with a warm-up and a cosine to 0; the
+encoder, which knows pictures already, learns more slowly than the decoder.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch.optim.lr_scheduler import LambdaLR
+
+from colorhub import hub, losses
+from colorhub.color import lab_to_rgb
+from colorhub.critics import ConvCritic
+from colorhub.degradations import AgedCrop
+from colorhub.encoders import Encoder
+from colorhub.errors import OptionError
+from colorhub.generators import MobileUNet
+from colorhub.generators.mobileunet import SPREAD_UNIT
+from colorhub.launch import full_precision, main
+from colorhub.objectives import Wasserstein, gradient_penalty
+from colorhub.options import Options
+from colorhub.training import Run
+
+
+@dataclass(frozen=True)
+class Config(Options):
+    """Options of natural."""
+
+    network: MobileUNet.Config = field(default_factory=MobileUNet.Config)
+    critic: ConvCritic.Config = field(default_factory=ConvCritic.Config)
+    backbone: str | None = None
+    """Weights to start the encoder from: a .safetensors file, or a Hub repository of timm's such
+    as timm/mobilenetv2_100.ra_in1k."""
+    num_train_epochs: int = 30
+    """Passes over the data set."""
+    output_dir: Path = Path("runs/natural")
+    """Folder of the variant, with checkpoints/ beside it."""
+    learning_rate: float = 1.5e-3
+    """Learning rate of the decoder after the warm-up."""
+    encoder_rate: float = 0.15
+    """The encoder's learning rate as a share of the decoder's."""
+    weight_decay: float = 0.05
+    """AdamW's decay of the weights."""
+    lr_warmup_steps: int = 200
+    """Steps over which the learning rate rises from 0."""
+    lr_scheduler: Literal["constant", "cosine"] = "cosine"
+    """Keep the learning rate, or lower it to 0 over the whole run."""
+    ema_decay: float | None = 0.999
+    """Publish a running mean of the weights with this decay a step."""
+    aged: float = 0.5
+    """Share of the photos that the network sees aged like archives."""
+    max_zoom: float = 1.6
+    """How much larger than the crop a photo's short side may be."""
+    saturation_weight: float = 1.0
+    """Added weight of a pixel with a chroma of 20 Lab units, in the regression."""
+    rebalance: bool = True
+    """Classification: weigh rare colours more."""
+    lambda_colorfulness: float = 0.0
+    """Weight of the colourfulness that is lacking."""
+    lambda_feature: float = 0.0
+    """Weight of the L1 distance of a backbone's features of the coloured and the true photo."""
+    teacher: str | None = None
+    """The backbone that gives those features; by default --backbone."""
+    lambda_spread: float = 0.1
+    """Weight of the distribution's negative log-likelihood; it moves the spread, not the mean."""
+    lambda_adv: float = 0.0
+    """Weight of a Wasserstein critic's score, for a short finish after --init_from."""
+    lambda_gp: float = 10.0
+    """Weight of the critic's gradient penalty."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.aged <= 1 or self.max_zoom < 1:
+            raise OptionError("--aged is a share from 0 to 1, --max_zoom 1 or more.")
+
+
+def train(config: Config) -> None:
+    network = config.network
+    view = AgedCrop(config.aged, config.max_zoom)
+    run = Run(config, network=network, script=__file__, view=view)
+    bare = MobileUNet(network)
+    if config.backbone:
+        bare.encoder.load_backbone(hub.backbone(config.backbone))
+    run.start(bare)
+    encoder = {id(weight) for weight in bare.encoder.parameters()}
+    groups: list[dict[str, Any]] = [
+        {"params": [weight for weight in bare.parameters() if id(weight) not in encoder]},
+        {"params": [*bare.encoder.parameters()], "lr": config.learning_rate * config.encoder_rate},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+    factor = run.schedule(config.lr_scheduler)
+    scheduler = LambdaLR(
+        optimizer, lambda step: factor(step) * min(1.0, (step + 1) / config.lr_warmup_steps)
+    )
+    parts = {"generator": bare, "optimizer": optimizer, "scheduler": scheduler}
+    rarity = None
+    if network.head == "classification" and config.rebalance:
+        parts["rarity"] = rarity = losses.Rarity()
+    if config.lambda_adv:
+        judge = ConvCritic(config.critic)
+        adam = torch.optim.Adam(judge.parameters(), lr=config.learning_rate, betas=(0.5, 0.9))
+        parts |= {"critic": judge, "critic_optimizer": adam}
+    ready = dict(zip(parts, run.prepare(**parts), strict=True))
+    generator, optimizer = ready["generator"], ready["optimizer"]
+    feature_loss = _feature_loss(config, run) if config.lambda_feature else None
+    gain, units = network.ab_gain, network.ab_gain / SPREAD_UNIT
+
+    for _ in run.epochs():
+        for _, (lightness, ab) in run.batches():  # (N, 1, R, R), (N, 2, R, R), in [-1, 1]
+            fake, *rest = generator(lightness, parts=True)
+            truth = ab * gain
+            if network.head == "classification":
+                loss = losses.classification(rest[0], truth, rarity)
+                run.report(classes=loss)
+            else:
+                weight = config.saturation_weight
+                loss = losses.smooth_l1(fake * gain, truth, saturation_weight=weight) / 10
+                run.report(l1=loss)
+            if network.noise_dim and config.lambda_spread:
+                mean, shifts, log_variance = rest
+                small = F.avg_pool2d(ab, 2)
+                error = (small - mean.detach()[..., : small.shape[2], : small.shape[3]]) * units
+                spread = losses.low_rank_gaussian(error, shifts * units, log_variance)
+                loss = loss + config.lambda_spread * spread
+                run.report(spread=spread)
+            if config.lambda_colorfulness or feature_loss:
+                pictures = [
+                    lab_to_rgb(torch.cat((50 * lightness + 50, each.float() * gain), 1)).clamp(0, 1)
+                    for each in (fake, ab)
+                ]
+            if config.lambda_colorfulness:
+                lacking = losses.colorfulness_gap(*pictures)
+                loss = loss + config.lambda_colorfulness * lacking
+                run.report(lacking=lacking)
+            if feature_loss:
+                distance = feature_loss(*pictures)
+                loss = loss + config.lambda_feature * distance
+                run.report(features=distance)
+            if config.lambda_adv:
+                critic, score = ready["critic"], Wasserstein()
+                critic.requires_grad_(True)
+                scores = critic(lightness, ab), critic(lightness, fake.detach())
+                distance = score.critic(*scores)
+                penalty = gradient_penalty(full_precision(judge), lightness, ab, fake.detach())
+                run.accelerator.backward(distance + config.lambda_gp * penalty)
+                ready["critic_optimizer"].step()
+                ready["critic_optimizer"].zero_grad()
+                critic.requires_grad_(False)
+                loss = loss + config.lambda_adv * score.generator(judge(lightness, fake))
+                run.report(distance=-distance, penalty=penalty)
+            run.accelerator.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+            if run.steps_now:
+                scheduler.step()
+            run.report(generator=loss)
+    run.finish()
+
+
+def _feature_loss(config: Config, run: Run):
+    """Perceptual distance (Johnson et al. 2016) by a frozen backbone's maps of 1/4 to 1/16."""
+    teacher = Encoder(config.network.encoder, inputs=3).to(run.device).requires_grad_(False)
+    source = config.teacher or config.backbone
+    if not source:
+        raise OptionError("--lambda_feature needs a --teacher or a --backbone.")
+    teacher.load_backbone(hub.backbone(source))
+
+    def distance(fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            wanted = teacher(2 * real - 1)[1:4]
+        pairs = zip(teacher(2 * fake - 1)[1:4], wanted, strict=True)
+        return torch.stack([F.l1_loss(ours, theirs) for ours, theirs in pairs]).mean()
+
+    return distance
+
+
+if __name__ == "__main__":
+    main(Config, train)
