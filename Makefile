@@ -2,7 +2,7 @@
 # make test   set up, then run the whole test suite
 # make check  lint, format and types, as CI checks them
 # make fix    what of that can be mended by itself
-# make table  README's table of variants from the cards' figures
+# make table  README's table and the cards' own from the figures of the bundled variants
 
 PYTHON ?= python3
 V := .venv
@@ -21,6 +21,8 @@ fix: $(V)/.ok
 	$(V)/bin/ruff check --fix .
 	$(V)/bin/ruff format .
 table: $(V)/.ok
+	for folder in model_cards/*/; do \
+	    $(V)/bin/python -c "from colorhub import cards; cards.write('$$folder')"; done
 	$(V)/bin/python -c "from colorhub import cards; cards.update_table('README.md', 'model_cards')"
 
 # Without an NVIDIA card torch comes as its CPU build, which is gigabytes smaller: from where pip

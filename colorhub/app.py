@@ -14,47 +14,21 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 
 import gradio as gr
 
+from colorhub import studio
 from colorhub.errors import ColorhubError, OptionError
 from colorhub.hub import list_variants
+from colorhub.look import CSS, legend, note, table, theme
 from colorhub.photos import save_photo
 from colorhub.samples import bundled_photos
-from colorhub.studio import Result, Shown, colours, compared, new_file, opened, painted
+from colorhub.studio import Colouring, Result, Shown, colours, compared, new_file, opened, painted
 
 SCREEN, THUMB = 1280, 480  # pixels of a picture's long side in the large view and in the strip
 COLUMNS = ["name", "revision", "source", "seconds", "remark"]
-SLIDER, GREY, COLOUR = "Slider", "Grey photo", "Coloured photo"
+SLIDER, GREY, COLOUR, UNSURE = "Slider", "Grey photo", "Coloured photo", "Uncertainty"
 UNSEEN = (".tif", ".tiff", ".ppm", ".pgm")  # endings of pictures that browsers do not show
 HEAD = """# colorhub
 Your photo in colour, by several models. Choose a photo and variants, then press Colour it."""
 FIDELITY = "Colours are inferred, not remembered: keep the original. Times are of this machine."
-CSS = """
-.gradio-container { max-width: 1360px !important; }
-:focus-visible { outline: 2px solid var(--color-accent) !important; outline-offset: 2px; }
-#examples .gallery { display: grid; grid-template-columns: repeat(4, 1fr); }
-#examples .gallery span, #examples .gallery .container { display: block; width: 100%; }
-#examples .gallery img { width: 100%; aspect-ratio: 1; object-fit: cover; }
-/* Of one height: a name typed to its end when the button is pressed must not move the button. */
-#variants .wrap-inner { height: 9.5rem; overflow-y: auto; align-content: flex-start; }
-#variants .secondary-wrap { order: -1; flex: 1 0 100%; }
-#note p { margin: 0; overflow-wrap: anywhere; }
-footer { gap: 1.5rem; }
-footer * { color: var(--body-text-color) !important; }
-footer img, footer .divider { display: none !important; }
-#alone img { width: 100%; height: 100%; object-fit: contain; }
-#results .grid-wrap { height: auto; min-height: 0; max-height: none; }
-#results .grid-container { display: flex; overflow-x: auto; padding: 0; }
-#results .gallery-item { flex: 0 0 auto; width: min(256px, 70vw); }
-@media (min-width: 640px) { #results .grid-container { flex-wrap: wrap; } }
-#results .thumbnail-item { display: block; width: 100%; height: auto; aspect-ratio: auto; }
-#results .thumbnail-item img { height: auto; }
-#results .caption-label { position: static; max-width: none; white-space: normal; }
-#table table { width: 100%; border: 0; border-collapse: collapse; font-size: var(--text-sm); }
-#table tr, #table th, #table td { border: 0; border-bottom: 1px solid var(--border-color-primary); }
-#table th, #table td { text-align: left; vertical-align: top; padding: 3px 8px 3px 0; }
-#table td { overflow-wrap: anywhere; }
-#table td:first-child { min-width: 20vw; }
-@media (min-width: 640px) { #table td:first-child { min-width: 180px; } }
-"""
 
 
 # The API: what `gradio_client` calls.
@@ -116,30 +90,14 @@ def _rows(outcomes: dict[str, Result | str]) -> list[list[str]]:
 # The page: what a visitor's clicks do.
 
 
-def _note(*sentences: str) -> str:
-    return f'<p role="status">{escape(" ".join(sentences))}</p>'
-
-
-def _table(outcomes: dict[str, Result | str]) -> str:
-    """As HTML: Gradio's own table is neither narrow enough for a phone nor plain to a reader."""
-    head = "".join(f'<th scope="col">{column}</th>' for column in COLUMNS)
-    body = ""
-    for row in _rows(outcomes):
-        name, *cells = map(escape, row)
-        wide = f'<td colspan="{len(cells)}">{cells[-1]}</td>'  # of a failure there is but a remark
-        narrow = "".join(f"<td>{cell}</td>" for cell in cells)
-        body += f"<tr><td>{name}</td>{narrow if cells[0] else wide}</tr>"
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
 def _take(upload: dict[str, Any] | None) -> tuple[Any, str]:
     """Look at an upload at once: refuse what is no photo, convert what browsers cannot show."""
     path = Path(upload["path"] if upload else "")
     try:
         photo = opened(str(path))
     except ColorhubError as error:
-        return None, _note(str(error))
-    said = _note(f"{path.name}: {photo.width} x {photo.height} pixels.")
+        return None, note(str(error))
+    said = note(f"{path.name}: {photo.width} x {photo.height} pixels.")
     if path.suffix.lower() not in UNSEEN:
         return gr.skip(), said
     shown = new_file(f"{path.stem}.png")
@@ -156,22 +114,25 @@ def _run(
     pictures: list[tuple[str, str]] = []
     shown = None
     try:
-        yield *[nothing] * 7, _note("Colouring.")
+        yield note("Colouring."), "", *[nothing] * 8
         for name, outcome in compared(photo, names, seed):
             outcomes[name] = outcome
-            stage: tuple[Any, ...] = (nothing,) * 4
+            first: tuple[Any, ...] = (nothing,) * 5
+            mark: dict[str, Any] = {}
             if isinstance(outcome, Result):
                 pictures.append((painted(photo, outcome, strength, THUMB), outcome.caption))
+                colouring = Colouring(photo, outcome.variant, seed)
                 if shown is None:
-                    shown = Shown(photo, painted(photo, outcome, 0, SCREEN), seed, ())
-                shown = replace(shown, variants=(*shown.variants, outcome.variant))
-                if len(pictures) == 1:
-                    stage = (0, *_stage(shown, 0, strength, view))
-            strip = gr.Gallery(pictures, visible=bool(pictures))
-            said = _said(outcomes, len(set(names)))
-            yield strip, _table(outcomes), shown, *stage, _note(*said)
+                    shown = Shown(photo, painted(photo, outcome, 0, SCREEN), seed, (colouring,))
+                    first = (colouring, *_stage(shown, colouring, strength, view))
+                    mark = {"selected_index": 0}
+                else:
+                    shown = replace(shown, colourings=(*shown.colourings, colouring))
+            strip = gr.Gallery(pictures, visible=bool(pictures), **mark)
+            said = note(*_said(outcomes, len(set(names))))
+            yield said, nothing, strip, table(COLUMNS, _rows(outcomes)), shown, *first
     except ColorhubError as error:
-        yield *[nothing] * 7, _note(str(error))
+        yield note(str(error)), *[nothing] * 9
 
 
 def _said(outcomes: dict[str, Result | str], asked: int) -> list[str]:
@@ -186,24 +147,35 @@ def _said(outcomes: dict[str, Result | str], asked: int) -> list[str]:
     return [f"{left} still to come." if left else done, *said]
 
 
-def _stage(shown: Shown, picked: int, strength: float, view: str) -> tuple[Any, Any, Any]:
-    """The picked result, large: over the grey photo with a slider, or one of the two alone."""
-    result = colours(shown.photo, shown.variants[picked], shown.seed)
+def _stage(shown: Shown, picked: Colouring, strength: float, view: str) -> tuple[Any, ...]:
+    """The picked result, large: over the grey photo with a slider, or one picture alone."""
+    result = colours(picked)
+    name, said = result.variant.name, ""
     coloured = painted(shown.photo, result, strength, SCREEN)
-    alone, alt = coloured, f"Photo colourised by {result.variant.name}"
+    alone, alt = coloured, f"Photo colourised by {name}"
+    unsure = studio.uncertainty(picked) if view == UNSURE else None
     if view == GREY:
         alone, alt = shown.grey, "The photo in grey"
+    elif unsure is not None:
+        alone = studio.veiled(shown.photo, result, unsure, SCREEN)
+        alt = f"The photo in grey, tinted orange where {name} is unsure of its colours"
+        said = legend(studio.TINT, studio.OPACITY, studio.UNSURE, float(unsure.mean()))
+    elif view == UNSURE:
+        said = note(f"{name} does not say how sure it is: this is its coloured photo.")
     return (
         gr.ImageSlider((shown.grey, coloured), visible=view == SLIDER),
         gr.Image(alone, alt_text=alt, visible=view != SLIDER),
-        gr.Radio(label=result.caption),
+        gr.Radio(label=shown.caption(result)),
+        gr.HTML(said, visible=bool(said)),
     )
 
 
 @_polite
-def _show(shown: Shown | None, picked: int, strength: float, view: str) -> tuple[Any, ...]:
-    """Paint the large view again. The network is not asked."""
-    return _stage(shown, picked, strength, view) if shown else (gr.skip(),) * 3
+def _show(
+    shown: Shown | None, picked: Colouring | None, strength: float, view: str
+) -> tuple[Any, ...]:
+    """Paint the large view again. The network is asked only how sure it is, and only once."""
+    return _stage(shown, picked, strength, view) if shown and picked else (gr.skip(),) * 4
 
 
 @_polite
@@ -211,26 +183,52 @@ def _strip(shown: Shown | None, strength: float) -> Any:
     """Paint the small pictures again."""
     if shown is None:
         return gr.skip()
-    results = [colours(shown.photo, variant, shown.seed) for variant in shown.variants]
-    return [(painted(shown.photo, each, strength, THUMB), each.caption) for each in results]
+    results = map(colours, shown.colourings)
+    return [(painted(shown.photo, each, strength, THUMB), shown.caption(each)) for each in results]
+
+
+def _others(
+    shown: Shown | None, picked: Colouring | None, strength: float
+) -> Iterator[tuple[Any, ...]]:
+    """Add other colourings by the picked variant to the strip, each as it comes."""
+    nothing = gr.skip()
+    if not (shown and picked):
+        yield note("There is nothing to vary yet: colour a photo first."), nothing, nothing
+        return
+    try:
+        yield note("Colouring."), nothing, nothing
+        for count, grown in enumerate(studio.others(shown, picked)):
+            # Once only: the visitor may pick another before the last has come.
+            mark: dict[str, Any] = (
+                {} if count else {"selected_index": grown.colourings.index(picked)}
+            )
+            strip = gr.Gallery(_strip(grown, strength), **mark)
+            left = studio.OTHERS - sum(each.seed != shown.seed for each in grown.colourings)
+            yield note(f"{left} still to come."), strip, grown
+        yield note(f"Other colourings by {picked.variant.name}: pick one."), nothing, nothing
+    except ColorhubError as error:
+        yield note(str(error)), nothing, nothing
 
 
 @_polite
-def _download(shown: Shown | None, picked: int, strength: float) -> str:
-    if shown is None:
+def _download(shown: Shown | None, picked: Colouring | None, strength: float) -> str:
+    if not (shown and picked):
         raise OptionError("There is nothing to download yet: colour a photo first.")
-    result = colours(shown.photo, shown.variants[picked], shown.seed)
-    return painted(shown.photo, result, strength)
+    return painted(shown.photo, colours(picked), strength, seed=picked.seed != shown.seed)
 
 
 def _list_hub() -> tuple[Any, str]:
-    here = list_variants()
+    here = _ours_first(list_variants())
     try:
-        names = list_variants(hub=True)
+        names = _ours_first(list_variants(hub=True))
     except ColorhubError as error:
-        return gr.Dropdown(choices=here), _note(str(error), "Variants on this machine still work.")
+        return gr.Dropdown(choices=here), note(str(error), "Variants on this machine still work.")
     said = f"The Hub has {len(names) - len(here)} more: they are in the list now."
-    return gr.Dropdown(choices=names), _note(said)
+    return gr.Dropdown(choices=names), note(said)
+
+
+def _ours_first(names: list[str]) -> list[str]:
+    return sorted(names, key=lambda name: name != "natural")
 
 
 @lru_cache(maxsize=1)
@@ -274,7 +272,7 @@ def _choices(examples: list[str]) -> dict[str, Any]:
         components=[gr.Image(visible=False)], samples=[[path] for path in examples],
         label="Examples, from scikit-image", visible=bool(examples), elem_id="examples",
     )  # fmt: skip
-    names = sorted(list_variants(), key=lambda name: name != "natural")  # our own comes first
+    names = _ours_first(list_variants())
     part["variants"] = gr.Dropdown(
         names, value=names[:2], multiselect=True, allow_custom_value=True, label="Variants",
         info="Any number. For one on the Hub type owner/name or owner/name@revision, then Enter.",
@@ -288,7 +286,8 @@ def _choices(examples: list[str]) -> dict[str, Any]:
         part["hub"] = gr.Button("List variants on the Hub", size="sm", elem_id="hub")
         part["seed"] = gr.Number(
             0, label="Seed", precision=0, minimum=0, maximum=2**32 - 1,
-            info="Another number, other colours, from variants that roll dice.",
+            info="0 is the likeliest colouring. Other numbers are other plausible ones, "
+            "from variants that have several.",
         )  # fmt: skip
     return part
 
@@ -306,13 +305,18 @@ def _results(examples: list[str]) -> dict[str, Any]:
         height="min(620px, 90vw)", elem_id="alone",
     )  # fmt: skip
     with gr.Row():
-        views = [SLIDER, GREY, COLOUR]
-        part["view"] = gr.Radio(views, value=SLIDER, label="View", min_width=300, elem_id="view")
+        with gr.Column(min_width=300):
+            views = [SLIDER, GREY, COLOUR, UNSURE]
+            part["view"] = gr.Radio(views, value=SLIDER, label="View", elem_id="view")
+            part["legend"] = gr.HTML(visible=False, padding=False, elem_id="legend")
         part["strength"] = gr.Slider(
             0, 2, 1.0, step=0.05, label="Strength of the colours", min_width=300, elem_id="strength"
         )  # fmt: skip
-    part["save"] = gr.Button("Download at full size", elem_id="save")
+    with gr.Row():
+        part["save"] = gr.Button("Download at full size", min_width=150, elem_id="save")
+        part["others"] = gr.Button("Other colourings", min_width=150, elem_id="others")
     part["file"] = gr.DownloadButton(visible="hidden", elem_id="file")
+    part["aside"] = gr.HTML(padding=False, elem_id="aside")
     gr.Markdown(FIDELITY)
     part["strip"] = gr.Gallery(
         visible=False, format="png", show_label=False, allow_preview=False, interactive=False,
@@ -324,31 +328,37 @@ def _results(examples: list[str]) -> dict[str, Any]:
 
 def _connect(demo: gr.Blocks, choices: dict[str, Any], results: dict[str, Any]) -> None:
     """Which click does what, on the page and in the API."""
-    photo, chosen, seed, note = (choices[key] for key in ("photo", "variants", "seed", "note"))
-    strip, strength = results["strip"], results["strength"]
-    shown, picked = gr.State(None), gr.State(0)
+    photo, chosen, seed, said = (choices[key] for key in ("photo", "variants", "seed", "note"))
+    strip, strength, aside = results["strip"], results["strength"], results["aside"]
+    shown, picked = gr.State(None), gr.State(None)
     model: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
     private: dict[str, Any] = {"api_visibility": "private"}
     asked = [shown, picked, strength, results["view"]]
-    stage = [results["pair"], results["alone"], results["view"]]
+    stage = [results[key] for key in ("pair", "alone", "view", "legend")]
     run: dict[str, Any] = {
         "fn": _run,
         "inputs": [photo, chosen, seed, strength, results["view"]],
-        "outputs": [strip, results["table"], shown, picked, *stage, note],
+        "outputs": [said, aside, strip, results["table"], shown, picked, *stage],
         "show_progress_on": results["pair"],
         "preprocess": False,  # a file that is no photo is ours to refuse
     }
     running = [demo.load(**run, **model, **private), choices["go"].click(**run, **model, **private)]
-    choices["stop"].click(lambda: _note("Stopped."), None, note, cancels=running, **private)
-    photo.upload(_take, photo, [photo, note], preprocess=False, **private)
+    running += [
+        results["others"].click(
+            _others, asked[:3], [aside, strip, shown], show_progress="hidden", **model, **private
+        )
+    ]
+    stopped = (note("Stopped."), "")
+    choices["stop"].click(lambda: stopped, None, [said, aside], cancels=running, **private)
+    photo.upload(_take, photo, [photo, said], preprocess=False, **private)
     choices["example"].click(lambda row: row[0], choices["example"], photo, **private)
-    choices["hub"].click(_list_hub, None, [chosen, note], **private)
+    choices["hub"].click(_list_hub, None, [chosen, said], **private)
 
-    def pick(event: gr.SelectData) -> Any:
-        return event.index
+    def pick(shown: Shown, event: gr.SelectData) -> Colouring:
+        return shown.colourings[event.index]
 
     quiet = {"show_progress": "hidden", "trigger_mode": "always_last", **private}
-    strip.select(pick, None, picked, **quiet).then(_show, asked, stage, **quiet)
+    strip.select(pick, shown, picked, **quiet).then(_show, asked, stage, **quiet)
     results["view"].input(_show, asked, stage, **quiet)
     strength.input(_show, asked, stage, **quiet)
     strength.input(_strip, [shown, strength], strip, **quiet)
@@ -370,38 +380,13 @@ def _connect_api(chosen: Any, strength: Any, seed: Any, strip: Any, model: dict[
     gr.api(variants, api_name="variants")
 
 
-def _theme() -> gr.Theme:
-    """Neutral greys around the pictures, for colours are judged by what surrounds them."""
-    return gr.themes.Base(
-        primary_hue=gr.themes.colors.blue,
-        neutral_hue=gr.themes.colors.neutral,
-        font=["system-ui", "sans-serif"],
-        font_mono=["ui-monospace", "monospace"],
-    ).set(
-        body_background_fill="*neutral_200",
-        body_background_fill_dark="*neutral_900",
-        block_background_fill="*neutral_100",
-        block_background_fill_dark="*neutral_800",
-        block_info_text_color="*neutral_600",
-        block_info_text_color_dark="*neutral_300",
-        block_label_text_color="*neutral_700",
-        block_title_text_color="*neutral_700",
-        input_background_fill="white",
-        input_background_fill_dark="*neutral_900",
-        button_primary_background_fill="*primary_700",
-        button_primary_background_fill_hover="*primary_800",
-        button_secondary_background_fill="*neutral_300",
-        button_secondary_background_fill_dark="*neutral_700",
-    )
-
-
 def launch(host: str = "127.0.0.1", port: int = 7860, demo: gr.Blocks | None = None) -> None:
     """Serve the app until it is interrupted. Raises OptionError if the port is taken."""
     try:
         (demo or build()).launch(
             server_name=host,
             server_port=port,
-            theme=_theme(),
+            theme=theme(),
             css=CSS,
             max_file_size="100mb",
             footer_links=["api", "settings"],

@@ -2,34 +2,31 @@
 
 A card is README.md with blocks between `<!-- colorhub: NAME -->` and `<!-- /colorhub -->`. Blocks
 and front matter are made anew each time from config.json, training.json and results.json in the
-folder; everything else is for people to write and is left alone. What is not known is left out.
+folder, and from the results of the variants that lie beside it; everything else is for people to
+write and is left alone. What is not known is left out.
 """
 
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from colorhub import generators
+from colorhub import generators, tables
+from colorhub.errors import VariantError
 from colorhub.provenance import write_text
-from colorhub.weights import read_config
+from colorhub.tables import METHODS, METRICS
+from colorhub.weights import WEIGHTS, read_config
 
-METRICS = {
-    "psnr": ("PSNR, dB", "↑"),
-    "ssim": ("SSIM", "↑"),
-    "ab_rmse": ("ab RMSE", "↓"),
-    "ciede2000": ("CIEDE2000", "↓"),
-    "colorfulness": ("colorfulness", ""),
-}
+CHART = "samples/calibration.png"  # of the variant's uncertainty, if it was measured
 # Licence ids of the Hub that data and weights of this kind carry; any other is named "other".
 LICENSES = (
     *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0"),
     *("cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "openrail", "odc-by"),
 )
-_ROWS = {"variant": "this variant", "grey": "grey (ab = 0)", "mean_ab": "mean ab of training data"}
 _BLOCK = re.compile(r"<!-- colorhub: (\w+) -->\n.*?<!-- /colorhub -->", re.DOTALL)
 
 _LIMITS = """\
@@ -39,17 +36,31 @@ objects, clothes and skin tones tend towards the average of the training data.
 """
 
 
-def write(folder: str | os.PathLike[str], *, name: str | None = None) -> Path:
+def write(
+    folder: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    origin: str | os.PathLike[str] | None = None,
+) -> Path:
     """Write or bring up to date the card of the variant in folder; gives its path.
 
-    `name` is what the variant is loaded by, by default the folder's name.
+    `name` is what the variant is loaded by, by default the folder's name. `origin` is the folder
+    of which this one is a copy: what lies beside that is compared.
     """
     folder = Path(folder)
     path = folder / "README.md"
     facts = _Facts(folder, name or folder.resolve().name)
+    facts.place = Path(origin or folder).resolve().parent
     text = path.read_text(encoding="utf-8") if path.exists() else _skeleton(facts)
     body = re.sub(r"\A---\n.*?\n---\n", "", text, count=1, flags=re.DOTALL)
-    blocks = {"use": _use, "training": _training, "results": _results}
+    blocks = {
+        "use": _use,
+        "training": _training,
+        "results": _results,
+        "beside": _beside,
+        "groups": _groups,
+        "robustness": _robustness,
+    }
     body = _BLOCK.sub(lambda match: _block(match[1], blocks[match[1]](facts)), body)
     front = yaml.safe_dump(_front_matter(facts), sort_keys=False, allow_unicode=True)
     write_text(path, f"---\n{front}---\n{body}")
@@ -79,17 +90,16 @@ def _variants_table(variants: Path) -> str:
     baselines = {}
     for config in sorted(variants.glob("*/config.json")):
         facts = _Facts(config.parent, config.parent.name)
-        size = (config.parent / "model.safetensors").stat().st_size / 1e6
         link = f"[{facts.name}](model_cards/{facts.name}/README.md)"
         metrics = facts.results["metrics"]
         cells = [f"{metrics['variant'][metric]['mean']:.2f}" for metric in shown]
         network = facts.architecture.PAPER.network
-        lines.append(f"| {link} | {network} | {size:.1f} | " + " | ".join(cells) + " |")
+        lines.append(f"| {link} | {network} | {facts.megabytes:.1f} | " + " | ".join(cells) + " |")
         for method in ("grey", "mean_ab"):
             baselines[method] = [f"{metrics[method][metric]['mean']:.2f}" for metric in shown]
         baselines["truth"] = ["", "", f"{facts.results['truth']['colorfulness']['mean']:.2f}"]
     for method, cells in baselines.items():
-        label = _ROWS.get(method, "the true photos")
+        label = METHODS.get(method, "the true photos")
         lines.append(f"| {label} | | | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -99,14 +109,38 @@ class _Facts:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
+        self.folder = folder
+        self.place = folder.parent
         self.config = read_config(folder)
         self.architecture = generators.ARCHITECTURES[self.config["architecture"]]
         self.training = _read(folder / "training.json")
         self.results = _read(folder / "results.json")
         if self.results.get("weights_sha256") != self.config["weights_sha256"]:
             self.results = {}  # they are of other weights
-        self.samples = sorted(folder.glob("samples/*.png"), key=lambda path: (len(path.name), path))
+        samples = folder.glob("samples/epoch-*.png")
+        self.samples = sorted(samples, key=lambda path: (len(path.name), path))
         self.dataset = (self.training or {}).get("dataset", {})
+
+    @property
+    def megabytes(self) -> float:
+        return (self.folder / WEIGHTS).stat().st_size / 1e6
+
+    @property
+    def measured_on(self) -> tuple[str, str, int]:
+        """Data set, split and number of photos of the results."""
+        dataset = self.results["dataset"]
+        return dataset["name"], dataset["split"], self.results["images"]
+
+    def others(self) -> Iterator["_Facts"]:
+        """The other variants in the same place that were measured on the same photos."""
+        for path in sorted(self.place.glob("*/results.json")):
+            try:
+                other = _Facts(path.parent, path.parent.name)
+            except (VariantError, KeyError):
+                continue  # the place may be anyone's: what is no variant is passed over
+            same = other.config["weights_sha256"] == self.config["weights_sha256"]
+            if not same and other.results and other.measured_on == self.measured_on:
+                yield other
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -124,7 +158,7 @@ def _skeleton(facts: _Facts) -> str:
         "\n## Training\n",
         _block("training", ""),
         "\n## Results\n",
-        _block("results", ""),
+        "\n".join(_block(name, "") for name in ("results", "beside", "groups", "robustness")),
         "\n## Limits\n",
         _LIMITS,
         "## Citation\n",
@@ -149,7 +183,7 @@ def _front_matter(facts: _Facts) -> dict[str, Any]:
     if facts.dataset.get("on_hub"):
         front["datasets"] = [facts.dataset["name"]]
     if facts.results:
-        front["metrics"] = list(METRICS)
+        front["metrics"] = list(facts.results["metrics"]["variant"])
         front["model-index"] = [_model_index(facts)]
     return front
 
@@ -220,18 +254,6 @@ def _training(facts: _Facts) -> str:
     return "\n".join(lines) + f"\n\n```sh\n{run['command']}\n```\n"
 
 
-def results_table(results: dict[str, Any]) -> str:
-    """The figures of results.json as a Markdown table."""
-    heads = [f"{label} {arrow}".strip() for label, arrow in METRICS.values()]
-    lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    for method, metrics in results["metrics"].items():
-        cells = [_cell(metrics[metric]) for metric in METRICS]
-        lines.append(f"| {_ROWS[method]} | " + " | ".join(cells) + " |")
-    blanks = "| " * (len(METRICS) - 1)
-    lines.append(f"| the true photos {blanks}| {_cell(results['truth']['colorfulness'])} |")
-    return "\n".join(lines)
-
-
 def _results(facts: _Facts) -> str:
     if not facts.results:
         return "This variant has not been measured.\n" + _sample(facts)
@@ -239,11 +261,38 @@ def _results(facts: _Facts) -> str:
     where = f"`{dataset['name']}`, split `{dataset['split']}`, {results['images']} photos"
     skipped = results["skipped"]
     return (
-        f"{results_table(results)}\n\nMeans with 95 % bootstrap intervals over {where}"
+        f"{tables.results_table(results)}\n\nMeans with 95 % bootstrap intervals over {where}"
         + (f" ({skipped} skipped: grey or broken)" if skipped else "")
         + f", at their own size, seed {results['seed']}:\n\n```sh\n{results['command']}\n```\n"
         + _sample(facts)
     )
+
+
+def _beside(facts: _Facts) -> str:
+    others = list(facts.others()) if facts.results else []
+    if not others:
+        return ""
+    known = {f"**{facts.name}**": facts} | {other.name: other for other in others}
+    table = tables.beside_table(
+        {name: each.results for name, each in known.items()},
+        {name: each.megabytes for name, each in known.items()},
+    )
+    return f"\n### Beside other variants\n\n{table}\n\nOn the same photos.\n"
+
+
+def _groups(facts: _Facts) -> str:
+    if not (table := tables.groups_table(facts.results)):
+        return ""
+    return f"\n### By {facts.results['group_column']}\n\n{table}\n"
+
+
+def _robustness(facts: _Facts) -> str:
+    if not (text := tables.robustness_tables(facts.results)):
+        return ""
+    text = f"\n### Robustness\n\n{text}\n"
+    if "calibration" in facts.results["robustness"] and (facts.folder / CHART).exists():
+        text += f"\n![Predicted uncertainty and actual error]({CHART})\n"
+    return text
 
 
 def _sample(facts: _Facts) -> str:
@@ -251,8 +300,3 @@ def _sample(facts: _Facts) -> str:
         return ""
     name = facts.samples[-1].name
     return f"\n![Input, truth and output of the sample photographs](samples/{name})\n"
-
-
-def _cell(value: dict[str, float]) -> str:
-    digits = 3 if value["mean"] < 1 else 2
-    return f"{value['mean']:.{digits}f} ({value['low']:.{digits}f} to {value['high']:.{digits}f})"

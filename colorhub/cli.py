@@ -193,6 +193,10 @@ class Evaluate:
     """Column that holds the photos; found by itself if there is only one."""
     max_images: int | None = None
     """Measure so many photos at the most."""
+    group_column: str | None = None
+    """Also give the figures of the photos with each value in this column."""
+    robustness: bool = False
+    """Also measure stability, old photos, other seeds and calibration; some seconds a photo."""
     streaming: bool = False
     """Read the data set as it comes instead of downloading it first."""
     seed: int = 0
@@ -204,11 +208,12 @@ class Evaluate:
 
     def run(self) -> int:
         _need("datasets", extra="train")
-        from colorhub import cards, weights
+        from colorhub import cards, tables, weights
         from colorhub.colorizer import Colorizer
         from colorhub.data import open_rows
         from colorhub.evaluation import evaluate
         from colorhub.provenance import dataset_facts, write_json
+        from colorhub.robustness import calibration_chart, robustness
 
         if self.max_images is not None and self.max_images < 1:
             raise OptionError(f"--max_images is {self.max_images}; it must be 1 or more.")
@@ -220,6 +225,7 @@ class Evaluate:
             config_name=self.dataset_config_name,
             split=self.split,
             image_column=self.image_column,
+            columns=(self.group_column,) if self.group_column is not None else (),
             streaming=self.streaming,
         )
         mean_ab = weights.read_config(folder)["mean_ab"]
@@ -228,13 +234,25 @@ class Evaluate:
             "command": self._command(),
             "weights_sha256": weights.sha256(folder / weights.WEIGHTS),
             **evaluate(
-                colorizer, rows, mean_ab=mean_ab, max_images=self.max_images, seed=self.seed
+                colorizer,
+                rows,
+                mean_ab=mean_ab,
+                max_images=self.max_images,
+                seed=self.seed,
+                group_column=self.group_column,
             ),
         }
-        print(cards.results_table(results))
+        if self.robustness:
+            results["robustness"] = robustness(
+                colorizer, rows, max_images=self.max_images, seed=self.seed
+            )
+        shown = (tables.results_table, tables.groups_table, tables.robustness_tables)
+        print("\n\n".join(filter(None, (table(results) for table in shown))))
         if self.output is not None:
             write_json(self.output, results)
             if self.output.resolve() == (folder / "results.json").resolve():
+                if calibration := results.get("robustness", {}).get("calibration"):
+                    save_photo(calibration_chart(calibration), folder / cards.CHART)
                 cards.write(folder)
         return 0
 
@@ -246,6 +264,9 @@ class Evaluate:
         words += ["--split", self.split, "--seed", str(self.seed)]
         if self.max_images is not None:
             words += ["--max_images", str(self.max_images)]
+        if self.group_column is not None:
+            words += ["--group_column", self.group_column]
+        words += ["--robustness"] * self.robustness
         return shlex.join(["colorhub", "evaluate", *public_words(words)])
 
 
@@ -274,7 +295,7 @@ class Publish:
         with tempfile.TemporaryDirectory() as copy:  # the card there names the repository
             weights.load(self.folder)
             hub.copy_variant(self.folder, Path(copy))
-            cards.write(copy, name=repo_id)
+            cards.write(copy, name=repo_id, origin=self.folder)
             print(hub.publish(copy, repo_id, revision=self.revision, private=self.private))
         return 0
 

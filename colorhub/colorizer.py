@@ -58,12 +58,13 @@ class Colorizer:
         self._save(Path(folder), Path(folder).resolve().name)
 
     def _save(self, folder: Path, name: str) -> None:
-        mean_ab = None
+        mean_ab = origin = None
         if self.variant is not None:
+            origin = self.variant.folder
             mean_ab = weights.read_config(self.variant.folder)["mean_ab"]
             hub.copy_papers(self.variant, folder)
         weights.save(self.generator, folder, mean_ab=mean_ab)
-        cards.write(folder, name=name)
+        cards.write(folder, name=name, origin=origin)
 
     def push_to_hub(
         self,
@@ -122,13 +123,15 @@ class Colorizer:
         opened = open_photo(photo)
         return paint(opened, self.predict(opened, seed=seed), strength=strength)
 
-    def predict(self, photo: Image.Image, *, seed: int = 0) -> Tensor:
+    def predict(
+        self, photo: Image.Image, *, seed: int = 0, resolution: int | None = None
+    ) -> Tensor:
         """A photo's colours at network size: ab (1, 2, h, w) in Lab units.
 
-        The aspect ratio is kept and the short side brought to the variant's resolution, unless
-        the photo is longer than 4:1, when the long side is brought to 4 times the resolution.
+        The network sees the photo as `fit` gives it, at `resolution` pixels of the short side, by
+        default the variant's own. Raises OptionError for a resolution below 1.
         """
-        return self(self._lightness(photo), seed=seed) * self.generator.config.ab_gain
+        return self(self._lightness(photo, resolution), seed=seed) * self.generator.config.ab_gain
 
     @property
     def knows_uncertainty(self) -> bool:
@@ -150,13 +153,23 @@ class Colorizer:
         lightness = self._lightness(open_photo(photo)).to(self.device)
         return generator.uncertainty(lightness).float().cpu() * generator.config.ab_gain
 
-    def _lightness(self, photo: Image.Image) -> Tensor:
-        resolution = self.generator.config.resolution
-        short, long = min(photo.size), max(photo.size)
-        scale = min(resolution / short, LONGEST * resolution / long)
-        size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
-        small = photo.resize(size, Image.Resampling.BICUBIC, reducing_gap=3)
-        return to_lightness(rgb_to_lab(_to_tensor(small)))
+    def _lightness(self, photo: Image.Image, resolution: int | None = None) -> Tensor:
+        if resolution is None:
+            resolution = self.generator.config.resolution
+        return to_lightness(rgb_to_lab(to_tensor(fit(photo, resolution))))
+
+
+def fit(photo: Image.Image, resolution: int) -> Image.Image:
+    """The photo with its short side brought to `resolution` pixels, its aspect ratio kept.
+
+    Of a photo longer than 4:1 the long side is brought to 4 times the resolution instead.
+    """
+    if resolution < 1:
+        raise OptionError(f"resolution is {resolution}; it must be 1 pixel or more.")
+    short, long = min(photo.size), max(photo.size)
+    scale = min(resolution / short, LONGEST * resolution / long)
+    size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
+    return photo.resize(size, Image.Resampling.BICUBIC, reducing_gap=3)
 
 
 def paint(photo: Image.Image, ab: Tensor, *, strength: float = 1.0) -> Image.Image:
@@ -198,12 +211,12 @@ def pick_device(device: str) -> torch.device:
 
 def _bicubic(small: int, large: int) -> Tensor:
     """Weights (large, small) of a bicubic enlargement: it is separable, so two products do it."""
-    pulses = torch.eye(small)[None, :, :, None]
+    pulses = torch.eye(small)[None, None]  # in rows: torch smooths single columns wrongly
     smooth = large < small  # a photo smaller than the network's size
-    return F.interpolate(pulses, size=(large, 1), mode="bicubic", antialias=smooth)[0, :, :, 0].T
+    return F.interpolate(pulses, size=(small, large), mode="bicubic", antialias=smooth)[0, 0].T
 
 
-def _to_tensor(photo: Image.Image) -> Tensor:
+def to_tensor(photo: Image.Image) -> Tensor:
     """PIL to sRGB (1, 3, H, W) in [0, 1]."""
     array = np.asarray(photo.convert("RGB"), dtype=np.float32) / 255
     return torch.from_numpy(array).permute(2, 0, 1)[None]

@@ -8,6 +8,7 @@ import glob
 import mimetypes
 import os
 import random
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
@@ -15,6 +16,7 @@ from typing import Any, TypeAlias
 import datasets
 import numpy as np
 from PIL import Image
+from tqdm.auto import tqdm
 
 from colorhub.errors import DataError, PhotoError
 from colorhub.photos import open_photo
@@ -27,6 +29,7 @@ _SPLITS = {"train", "training", "validation", "valid", "val", "dev", "test", "te
 _TABLES = (".parquet", ".arrow", ".csv", ".jsonl", ".json", ".zip", ".tar", ".gz", ".yaml", ".md")
 
 
+SMALLEST = 7  # pixels of a side below which SSIM has no window
 NAMELESS = "a picture without a name"
 _WAITS = (1.0, 4.0, 16.0)  # seconds between tries to read a photo from the network
 
@@ -38,13 +41,15 @@ def open_rows(
     config_name: str | None = None,
     split: str = "train",
     image_column: str | None = None,
+    columns: tuple[str, ...] = (),
     streaming: bool = False,
 ) -> Rows:
     """One split of a data set, its pictures still encoded, in the single column "image".
 
     `dataset_name` is a Hub id or a local folder; `data_files` are globs, files or URLs of Parquet
-    files, pictures, or archives of pictures. Raises DataError if nothing is found, the split or
-    the column does not exist, or several columns hold pictures and none is named.
+    files, pictures, or archives of pictures. `columns` are kept beside the pictures. Raises
+    DataError if nothing is found, the split or a column does not exist, or several columns hold
+    pictures and none is named.
     """
     if is_plain_folder(dataset_name):
         # Its names mean nothing: `datasets` would take train-station.png for a training split.
@@ -60,13 +65,14 @@ def open_rows(
                 dataset_name, config_name, split=split, streaming=streaming
             )
         column = _image_column(rows, image_column)
+        _check_columns(rows, columns)
     except DataError:
         raise
     except Exception as error:  # what `datasets` and the formats below it raise has no common base
         source = " ".join(public_words([dataset_name] if dataset_name else list(data_files)))
         why = without_secrets(str(error))
         raise DataError(f"The {split} split of {source} cannot be opened: {why}") from error
-    rows = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    rows = rows.select_columns([column, *columns]).cast_column(column, datasets.Image(decode=False))
     return rows if column == "image" else rows.rename_column(column, "image")
 
 
@@ -137,6 +143,52 @@ def row_name(row: Row) -> str:
     return path.split("::")[0].removeprefix("zip://") if path else NAMELESS
 
 
+def value_of(rows: Rows, row: Row, column: str) -> str:
+    """What a row holds in a column, as people write it: classes by their names."""
+    value, kind = row[column], (rows.features or {}).get(column)
+    if value is None:
+        return "(none)"
+    return kind.int2str(value) if isinstance(kind, datasets.ClassLabel) else str(value)
+
+
+class ColourPhotos:
+    """The photos of some rows whose colours can be measured, with a progress bar.
+
+    Iterating gives each with its row, (row, PIL RGB), at most `max_images`, and raises DataError
+    if there is none. Those without colour, broken or under 7 pixels are named in `skipped`.
+    """
+
+    def __init__(self, rows: Rows, *, max_images: int | None = None) -> None:
+        self.rows = rows
+        self.max_images = max_images
+        self.skipped: list[str] = []
+
+    def __iter__(self) -> Iterator[tuple[Row, Image.Image]]:
+        self.skipped = []
+        count = 0
+        total = getattr(self.rows, "num_rows", None)
+        limit = min(filter(None, (self.max_images, total)), default=None)
+        with tqdm(total=limit, unit="img") as bar:
+            for row in guarded(self.rows):
+                if self.max_images is not None and count >= self.max_images:
+                    break
+                try:
+                    photo = decode_row(row)
+                    if is_grey(photo) or min(photo.size) < SMALLEST:
+                        raise PhotoError(f"{row_name(row)} is grey or under {SMALLEST} pixels")
+                except PhotoError as error:
+                    self.skipped.append(str(error))
+                    bar.write(f"skipped: {error}", file=sys.stderr)
+                    continue
+                yield row, photo
+                count += 1
+                bar.update()
+        if not count:
+            raise DataError(
+                f"No photo could be measured: {len(self.skipped)} skipped ({self.skipped[:3]})."
+            )
+
+
 def is_grey(photo: Image.Image) -> bool:
     """Whether an RGB picture has no colour: no channels of its 64 px thumbnail differ by over 6."""
     thumbnail = photo.resize((64, 64), Image.Resampling.BOX)
@@ -165,10 +217,21 @@ def crop(
     return square.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else square
 
 
+def _features(rows: Rows) -> dict[str, Any]:
+    return rows.features or rows._resolve_features().features or {}
+
+
+def _check_columns(rows: Rows, wanted: tuple[str, ...]) -> None:
+    features = _features(rows)
+    for name in wanted:
+        if name not in features:
+            raise DataError(f"There is no column {name!r}; all: {', '.join(features)}.")
+        if name == "image" or isinstance(features[name], datasets.Image):
+            raise DataError(f"Column {name!r} is taken for pictures: name another.")
+
+
 def _image_column(rows: Rows, wanted: str | None) -> str:
-    features = rows.features or {}
-    if not features:
-        features = rows._resolve_features().features or {}
+    features = _features(rows)
     pictures = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
     if wanted is None and len(pictures) == 1:
         return pictures[0]

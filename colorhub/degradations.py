@@ -28,8 +28,10 @@ _LUMINANCE = (0.2127, 0.7152, 0.0722)
 
 def film(rgb: Colour, shares: tuple[float, float, float] = _LUMINANCE) -> Grey:
     """Grey of a film that sees red, green and blue light in these shares of 1."""
-    light = rgb ** np.float32(2.2)  # near enough to sRGB's curve, and fast
-    return (light @ np.asarray(shares, np.float32)) ** np.float32(1 / 2.2)
+    light = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** np.float32(2.4), rgb / 12.92)
+    seen = light @ np.asarray(shares, np.float32)
+    curve = 1.055 * seen ** np.float32(1 / 2.4) - 0.055
+    return np.where(seen > 0.0031308, curve, 12.92 * seen)
 
 
 def orthochromatic(rgb: Colour, draw: random.Random) -> Grey:

@@ -180,6 +180,8 @@ def _folded_timm(tensors: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         layers = [_fold(tensors, conv, norm) for conv, norm in pairs]
     except KeyError as error:
         raise OptionError(f"The backbone has no {error}: it is no MobileNetV2 of timm.") from error
+    except RuntimeError as error:
+        raise OptionError(f"The backbone's norms do not fit its layers: {error}.") from error
     weight, bias = layers[0]
     shift = (weight * ((0.5 - _MEAN) / _STD)[:, None, None]).sum((1, 2, 3))
     layers[0] = weight * (0.5 / _STD)[:, None, None], bias + shift

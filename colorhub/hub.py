@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -138,6 +139,8 @@ def backbone(name: str | os.PathLike[str]) -> dict[str, Tensor]:
             )
         try:
             path = Path(hf_hub_download(match[1], WEIGHTS, revision=match[2], etag_timeout=TIMEOUT))
+        except RemoteEntryNotFoundError as error:
+            raise NotFoundError(f"{name} has no {WEIGHTS}: it is no backbone.") from error
         except Exception as error:
             raise _hub_error(name, error) from error
     try:

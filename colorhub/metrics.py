@@ -57,10 +57,18 @@ PAIRWISE: dict[str, Callable[[Picture, Picture], float]] = {
 """Metrics of a truth and a result, by the name they have in results.json."""
 
 
-def mean_interval(values: Sequence[float], *, seed: int = 0) -> dict[str, float]:
-    """Mean and 95 % percentile-bootstrap interval over 2000 resamples: mean, low, high."""
+def mean_interval(
+    values: Sequence[float], *, over: Sequence[float] | None = None, seed: int = 0
+) -> dict[str, float]:
+    """Mean and 95 % percentile-bootstrap interval over 2000 resamples: mean, low, high.
+
+    With `over`, a value for each of `values`, the ratio of the two means instead.
+    """
     array = np.asarray(values, dtype=np.float64)
+    base = np.ones_like(array) if over is None else np.asarray(over, dtype=np.float64)
     random = np.random.default_rng(seed)
-    means = [array[random.integers(0, len(array), len(array))].mean() for _ in range(2000)]
+    draws = (random.integers(0, len(array), len(array)) for _ in range(2000))
+    means = [array[draw].mean() / base[draw].mean() for draw in draws]
     low, high = np.percentile(means, [2.5, 97.5])
-    return {"mean": round(array.mean(), 4), "low": round(low, 4), "high": round(high, 4)}
+    mean = array.mean() / base.mean()
+    return {"mean": round(mean, 4), "low": round(low, 4), "high": round(high, 4)}

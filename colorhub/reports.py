@@ -24,7 +24,8 @@ class Reports:
         if not self._step:
             return
         for name, network in networks.items():
-            self.add(f"norm of {name}", torch.nn.utils.get_total_norm(network.parameters()))
+            if weights := [*network.parameters()]:
+                self.add(f"norm of {name}", torch.nn.utils.get_total_norm(weights))
         means = torch.stack([torch.stack(values).mean() for values in self._step.values()])
         self._unread.append((step, list(self._step), mean_over_ranks(means)))
         self._step = {}

@@ -9,10 +9,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+import torch
 from gradio.utils import get_upload_folder
 from PIL import Image
 from torch import Tensor
@@ -24,6 +26,11 @@ from colorhub.photos import open_photo, save_photo
 
 FAINT = 5.0  # mean chroma in Lab units below which a result looks grey
 MANY = 24  # variants compared at once
+OTHERS = 4  # other colourings by one variant
+UNSURE = 40.0  # Lab units of uncertainty at which the tint is full, for every photo and variant
+# Of all orange's neighbours the one that people who do not tell red from green, or blue from
+# yellow, see grow most evenly over any grey (tests/test_studio.py measures it).
+TINT, OPACITY = (255, 102, 0), 0.75
 NO_VARIANTS = (
     "There are no variants on this machine yet: train one, or type the name of one on the Hub, "
     "such as owner/name."
@@ -37,9 +44,12 @@ class Result:
     """What a variant says about a photo, before strength is applied."""
 
     variant: Variant
+    seed: int
     ab: Tensor  # (1, 2, h, w) in Lab units, at network size
     seconds: float  # of the network alone
     device: str
+    several: bool  # whether other seeds give other colours
+    knows_uncertainty: bool
 
     @property
     def faint(self) -> bool:
@@ -55,13 +65,26 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Colouring:
+    """What names a result, and is enough to compute it again."""
+
+    photo: str
+    variant: Variant
+    seed: int
+
+
+@dataclass(frozen=True)
 class Shown:
     """What a visitor's page shows: enough to paint it again at another strength."""
 
     photo: str
     grey: str  # the photo in grey, at screen size
-    seed: int
-    variants: tuple[Variant, ...]
+    seed: int  # of the variants compared; colourings by other seeds are others by one of them
+    colourings: tuple[Colouring, ...]
+
+    def caption(self, result: Result) -> str:
+        other = result.seed != self.seed
+        return f"{result.variant.name} · seed {result.seed}" if other else result.caption
 
 
 @lru_cache(maxsize=1)
@@ -91,18 +114,56 @@ def _load(variant: Variant, written: float) -> Colorizer:
 
 
 @lru_cache(maxsize=128)
-def _result(photo: str, variant: Variant, written: float, seed: int) -> Result:
-    picture = opened(photo)
+def _result(colouring: Colouring, written: float) -> Result:
+    variant, seed = colouring.variant, colouring.seed
+    picture = opened(colouring.photo)
     with _model:
         colorizer = _load(variant, written)
         start = time.perf_counter()
         ab = colorizer.predict(picture, seed=seed)
-        return Result(variant, ab, time.perf_counter() - start, colorizer.device.type)
+        seconds = time.perf_counter() - start
+    several = getattr(colorizer.generator.config, "noise_dim", 0) > 0
+    knows, device = colorizer.knows_uncertainty, colorizer.device.type
+    return Result(variant, seed, ab, seconds, device, several, knows)
 
 
-def colours(photo: str, variant: Variant, seed: int) -> Result:
-    config = variant.folder / "config.json"  # training writes a local variant again and again
-    return _result(photo, variant, config.stat().st_mtime if config.exists() else 0.0, seed)
+@lru_cache(maxsize=32)
+def _uncertainty(photo: str, variant: Variant, written: float) -> Tensor:
+    picture = opened(photo)
+    with _model:
+        return _load(variant, written).uncertainty(picture)
+
+
+def _written(variant: Variant) -> float:
+    """When: training writes a local variant again and again."""
+    config = variant.folder / "config.json"
+    return config.stat().st_mtime if config.exists() else 0.0
+
+
+@contextmanager
+def _plainly(name: str) -> Iterator[None]:
+    """Make of whatever a variant fails with one sentence that visitors may read."""
+    try:
+        yield
+    except ColorhubError:
+        raise
+    except Exception as error:
+        logging.exception("%s failed", name)
+        reason = "failed for a reason that only the server's log knows."
+        raise VariantError(f"{name} {reason}") from error
+
+
+def colours(colouring: Colouring) -> Result:
+    with _plainly(colouring.variant.name):
+        return _result(colouring, _written(colouring.variant))
+
+
+def uncertainty(colouring: Colouring) -> Tensor | None:
+    """(1, 1, h, w) in Lab units, at network size; None if the variant does not know it."""
+    if not colours(colouring).knows_uncertainty:
+        return None
+    with _plainly(colouring.variant.name):
+        return _uncertainty(colouring.photo, colouring.variant, _written(colouring.variant))
 
 
 def compared(
@@ -119,23 +180,62 @@ def compared(
     opened(photo)  # a photo that cannot be read is no variant's fault
     for name in names:
         try:
-            # Strangers type these names: never a folder, never the host's own token.
-            yield name, colours(photo, resolve(name.strip(), folders=False, token=False), seed)
+            with _plainly(name):
+                # Strangers type these names: never a folder, never the host's own token.
+                variant = resolve(name.strip(), folders=False, token=False)
+            yield name, colours(Colouring(photo, variant, seed))
         except ColorhubError as error:
             yield name, str(error)
-        except Exception:
-            logging.exception("%s failed", name)
-            yield name, f"{name} failed for a reason that only the server's log knows."
 
 
-def painted(photo: str, result: Result, strength: float, longest: int | None = None) -> str:
-    """The path of a picture for the page or, without `longest`, of one at the photo's own size."""
+def others(shown: Shown, picked: Colouring) -> Iterator[Shown]:
+    """The page as it grows by those other colourings of the picked variant that it has not yet.
+
+    They stand beside the variant's own and take the place of another variant's. Raises OptionError
+    if there is only one colouring.
+    """
+    if not colours(picked).several:
+        raise OptionError(f"{picked.variant.name} has only one colouring.")
+    mine = [each for each in shown.colourings if each.variant == picked.variant]
+    compared = [each for each in shown.colourings if each.seed == shown.seed]
+    after = compared.index(mine[0]) + 1
+    for seed in [seed for seed in range(OTHERS + 1) if seed != shown.seed][:OTHERS]:
+        other = replace(picked, seed=seed)
+        if other not in mine:
+            colours(other)
+            mine.append(other)
+            names = (*compared[:after], *mine[1:], *compared[after:])
+            yield replace(shown, colourings=names)
+
+
+def painted(
+    photo: str, result: Result, strength: float, longest: int | None = None, *, seed: bool = False
+) -> str:
+    """The path of a picture for the page or, without `longest`, of one at the photo's own size.
+
+    Its name says the seed if asked to.
+    """
     source = _reduced(photo, longest) if longest else opened(photo)
     jpeg = longest or Path(photo).suffix.lower() in (".jpg", ".jpeg")
-    slug = result.variant.name.replace("/", "-").replace("@", "-")
-    path = new_file(f"{Path(photo).stem}-{slug}{'.jpg' if jpeg else '.png'}")
+    path = _named(photo, result, f"-seed{result.seed}" * seed + (".jpg" if jpeg else ".png"))
     save_photo(paint(source, result.ab, strength=strength), path)
     return str(path)
+
+
+def veiled(photo: str, result: Result, unsure: Tensor, longest: int) -> str:
+    """The path of the photo in grey, the more tinted the less sure its colours are."""
+    grey = paint(_reduced(photo, longest), result.ab, strength=0)
+    levels = (unsure[0, 0] / UNSURE).clamp(0, 1) * OPACITY * 255
+    mask = Image.fromarray(levels.round().to(torch.uint8).numpy())
+    mask = mask.resize(grey.size, Image.Resampling.BILINEAR)
+    path = _named(photo, result, "-uncertainty.jpg")
+    save_photo(Image.composite(Image.new("RGB", grey.size, TINT), grey, mask), path)
+    return str(path)
+
+
+def _named(photo: str, result: Result, ending: str) -> Path:
+    slug = result.variant.name.replace("/", "-").replace("@", "-")
+    return new_file(f"{Path(photo).stem}-{slug}{ending}")
 
 
 def new_file(name: str) -> Path:

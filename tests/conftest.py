@@ -42,7 +42,7 @@ import torch.distributed as dist
 from PIL import Image
 
 from colorhub import weights
-from colorhub.generators import Autoencoder, ResUNet
+from colorhub.generators import ARCHITECTURES, Autoencoder, Generator, MobileUNet, ResUNet
 
 torch.set_num_threads(1)
 
@@ -50,6 +50,9 @@ ROOT = Path(__file__).parent.parent
 TINY = {
     "ResUNet": ResUNet.Config(resolution=32, width=4, depth=2, noise_dim=2, ab_gain=100.0),
     "Autoencoder": Autoencoder.Config(resolution=32, width=4, ab_gain=110.0),
+    "MobileUNet": MobileUNet.Config(
+        resolution=32, width=4, ab_gain=100.0, encoder="mobilenet_v2_100", noise_dim=2, queries=3
+    ),
 }
 
 
@@ -121,18 +124,18 @@ def _member(function, rank, meeting, *arguments):
 
 
 @pytest.fixture(params=TINY)
-def tiny_generator(request: pytest.FixtureRequest) -> ResUNet | Autoencoder:
+def tiny_generator(request: pytest.FixtureRequest) -> Generator:
     """Each architecture, small, with settings that are not the defaults, ready to colour."""
     return make_generator(request.param)
 
 
-def make_generator(architecture: str = "ResUNet") -> ResUNet | Autoencoder:
+def make_generator(architecture: str = "ResUNet") -> Generator:
     """A tiny network with random weights, the same each time, that gives visible colour."""
     torch.manual_seed(0)
-    config = TINY[architecture]
-    network = ResUNet(config) if isinstance(config, ResUNet.Config) else Autoencoder(config)
+    network = ARCHITECTURES[architecture](TINY[architecture])  # type: ignore[arg-type]
+    last = network.mean if isinstance(network, MobileUNet) else network
     with torch.no_grad():
-        list(network.parameters())[-1].copy_(torch.tensor([0.1, 0.3]))
+        list(last.parameters())[-1].copy_(torch.tensor([0.1, 0.3]))
     return network.eval()
 
 

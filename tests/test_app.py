@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from colorhub import weights
-from colorhub.generators import Autoencoder, Generator, ResUNet
+from colorhub.generators import Autoencoder, Generator, MobileUNet, ResUNet
 
 pytest.importorskip("gradio", reason="the app needs the extra colorhub[app]")
 gradio_client = pytest.importorskip("gradio_client")
@@ -42,13 +42,18 @@ def _save_variant(generator: Generator, last: torch.nn.Conv2d, folder: Path) -> 
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an app with two tiny variants, in a process of its own."""
+    """The address of an app with three tiny variants, in a process of its own."""
     folder = tmp_path_factory.mktemp("app")
     torch.manual_seed(0)
     noisy = ResUNet(ResUNet.Config(resolution=32, width=4, depth=2, noise_dim=2))
     plain = Autoencoder(Autoencoder.Config(resolution=32, width=4))
+    natural = MobileUNet(
+        MobileUNet.Config(resolution=32, width=4, encoder="mobilenet_v2_100", noise_dim=2)
+    )
+    torch.nn.init.constant_(natural.shifts.bias, 0.1)  # seeds differ by many colours, and visibly
     _save_variant(noisy, noisy.head, folder / "variants" / "noisy")
     _save_variant(plain, plain.decoder[-2], folder / "variants" / "plain")
+    _save_variant(natural, natural.mean, folder / "variants" / "natural")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -121,7 +126,7 @@ def _colorize(client: Any, photo: Path, variant: str, strength: float = 1.0, see
 
 
 def test_the_api_lists_the_variants_of_this_machine(client):
-    assert {"noisy", "plain"} <= set(client.predict(api_name="/variants"))
+    assert {"natural", "noisy", "plain"} <= set(client.predict(api_name="/variants"))
 
 
 def test_the_api_shows_the_three_promised_endpoints_and_no_other(client):
@@ -214,6 +219,7 @@ def page(app: str) -> Iterator[Any]:
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS.split())
         page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(120_000)  # training may run beside the tests
         page.on("request", lambda request: asked.append(request.url))
         page.goto(app)
         _wait_for_note(page, "Done.")
@@ -252,10 +258,7 @@ def test_a_visitor_uploads_compares_moves_the_strength_and_downloads(page, photo
     _wait_for_another(page, before)
     assert page.locator("#results .caption-label").count() == 3  # two were chosen already
 
-    before = _large(page)
-    page.locator("#results .thumbnail-item").nth(2).click()
-    _wait_for_another(page, before)
-    assert "plain · local ·" in page.inner_text("#view")
+    _pick(page, 2, "plain · local ·")
 
     before = _large(page)
     page.focus("#strength input[type=range]")
@@ -271,6 +274,73 @@ def test_a_visitor_uploads_compares_moves_the_strength_and_downloads(page, photo
     download.value.save_as(tmp_path / "strong.png")
     assert _size(tmp_path / "strong.png") == SIZE
     assert _chroma(tmp_path / "strong.png") > 10
+
+
+def _captions(page: Any) -> list[str]:
+    return page.locator("#results .caption-label").all_inner_texts()
+
+
+def test_our_own_variant_is_chosen_first_with_the_next(page):
+    assert [caption.split(" · ")[0] for caption in _captions(page)] == ["natural", "autoencoder"]
+    page.get_by_role("button", name="More").click()
+    assert page.get_by_text("0 is the likeliest colouring.").is_visible()
+
+
+def test_a_visitor_sees_how_unsure_the_colours_are(page):
+    page.get_by_role("radio", name="Uncertainty").check()
+    page.wait_for_selector('#alone img[alt*="tinted orange where natural is unsure"]')
+    legend = page.inner_text("#legend")
+    assert "No tint: sure of the colour." in legend
+    assert "off by about 40 Lab units or more" in legend
+    page.locator("#results .thumbnail-item").nth(1).click()
+    page.wait_for_selector('#alone img[alt="Photo colourised by autoencoder"]')
+    assert page.inner_text("#legend") == (
+        "autoencoder does not say how sure it is: this is its coloured photo."
+    )
+    page.get_by_role("radio", name="Slider").check()
+    page.locator("#legend").wait_for(state="hidden")
+    page.locator("#pair img").last.wait_for()
+
+
+def test_a_visitor_looks_through_other_colourings_and_downloads_one(page, photo):
+    page.set_input_files("#photo input[type=file]", photo)
+    _wait_for_note(page, "harbour.png: 300 x 200 pixels.")
+    page.click("#variants input")
+    page.keyboard.type("noisy")
+    page.keyboard.press("Enter")
+    page.click("#go")
+    page.locator("#results img").nth(2).wait_for()
+    _wait_for_note(page, "Done.")
+    page.click("#others")
+    page.get_by_text("Other colourings by natural: pick one.").wait_for()
+    captions = [caption.split(" · ") for caption in _captions(page)]
+    assert captions[1:5] == [["natural", f"seed {seed}"] for seed in (1, 2, 3, 4)]
+    assert [name for name, *_ in captions[5:]] == ["autoencoder", "noisy"]
+    _pick(page, 2, "natural · seed 2")
+    with page.expect_download() as download:
+        page.click("#save")
+    assert download.value.suggested_filename == "harbour-natural-seed2.png"
+
+    _pick(page, 5, "autoencoder ·")
+    page.click("#others")
+    page.get_by_text("autoencoder has only one colouring.").wait_for()
+    assert len(_captions(page)) == 7
+
+    _pick(page, 6, "noisy ·")
+    page.click("#others")
+    page.get_by_text("Other colourings by noisy: pick one.").wait_for()
+    assert [caption.split(" · ")[0] for caption in _captions(page)] == [
+        "natural", "autoencoder", *["noisy"] * 5
+    ]  # fmt: skip
+    marked = page.locator("#results .thumbnail-item.selected")
+    assert marked.get_attribute("aria-label") == "Thumbnail 3 of 7"
+
+
+def _pick(page: Any, index: int, words: str) -> None:
+    before = _large(page)
+    page.locator("#results .thumbnail-item").nth(index).click()
+    _wait_for_another(page, before)
+    page.locator("#view", has_text=words).wait_for()
 
 
 def test_a_visitor_is_refused_in_plain_words_and_loses_nothing(page, photo, tmp_path):
@@ -299,6 +369,10 @@ def test_without_the_hub_the_page_says_so_and_works_on(page):
 
 
 def test_nothing_is_wider_than_the_screen(page, tmp_path):
+    page.get_by_role("radio", name="Uncertainty").check()
+    page.locator("#legend").wait_for()
+    page.click("#others")
+    page.get_by_text("Other colourings by natural: pick one.").wait_for()
     for width, scheme in itertools.product((390, 1280), ("light", "dark")):
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": width, "height": 844})

@@ -3,10 +3,11 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+import torch
+from conftest import ROOT, make_generator
 
 from colorhub import cards, weights
-from colorhub.hub import local_variants
+from colorhub.hub import copy_variant, local_variants
 from colorhub.provenance import write_json
 
 BUNDLED = sorted((ROOT / "model_cards").glob("*/config.json"))
@@ -34,9 +35,28 @@ RESULTS = {
 }  # fmt: skip
 
 
-def write_results(folder: Path, sha256: str | None = None) -> None:
+JUDGED = {"ciede2000": 9.87, "ab_rmse": 12.3, "colorfulness": 21.0}
+MORE = {
+    "group_column": "source",
+    "groups": {
+        "a|b": {"images": 60, **JUDGED, "truth_colorfulness": 41.5},
+        "c": {"images": 40, **JUDGED, "truth_colorfulness": 38.25},
+    },
+    "robustness": {
+        "images": 100,
+        "stability": {"size": 1.21, "flip": 2.32, "shift": 3.43, "noise": 4.54},
+        "degradations": {"none": JUDGED, "aged": JUDGED, "low_resolution": JUDGED},
+        "alternatives": {"diversity": 5.1, "first": 9.5, "best_of_8": 8.4, "mean_of_8": 9.9},
+        "calibration": {
+            "groups": [[i + 0.1, i + 0.2] for i in range(10)], "pixels": 0.56, "photos": None,
+        },
+    },
+}  # fmt: skip
+
+
+def write_results(folder: Path, sha256: str | None = None, **more) -> None:
     sha256 = sha256 or weights.sha256(folder / "model.safetensors")
-    write_json(folder / "results.json", RESULTS | {"weights_sha256": sha256})
+    write_json(folder / "results.json", RESULTS | {"weights_sha256": sha256} | more)
 
 
 def check(text: str) -> dict:
@@ -100,6 +120,90 @@ def test_figures_are_written_again_and_prose_is_kept(variant_folder):
 def test_figures_of_other_weights_do_not_enter_the_card(variant_folder):
     write_results(variant_folder, sha256="0" * 64)
     assert "has not been measured" in cards.write(variant_folder).read_text()
+
+
+def test_groups_and_robustness_are_shown_if_they_were_measured(variant_folder):
+    write_results(variant_folder)
+    before = cards.write(variant_folder).read_text()
+    assert "###" not in before
+    write_results(variant_folder, **MORE)
+    text = cards.write(variant_folder).read_text()
+    check(text)
+    for line in (
+        "| source | photos | CIEDE2000 ↓ | ab RMSE ↓ | colorfulness | of the true photos |",
+        "| a\\|b | 60 | 9.87 | 12.30 | 21.00 | 41.50 |",
+        "| 1.21 | 2.32 | 3.43 | 4.54 |",
+        "| low resolution | 9.87 | 12.30 | 21.00 |",
+        "| 9.50 | 8.40 | 9.90 | 5.10 |",
+        "| actual | 0.2 | 1.2 |",
+        "error: 0.56 over pixels.",
+    ):
+        assert line in text, line
+    write_results(variant_folder)
+    assert cards.write(variant_folder).read_text() == before
+
+
+def test_the_chart_is_shown_for_what_it_is_and_not_as_a_sample(variant_folder):
+    (variant_folder / "samples").mkdir()
+    for name in ("epoch-001", "epoch-002", "calibration"):
+        (variant_folder / "samples" / f"{name}.png").write_bytes(b"")
+    write_results(variant_folder, **MORE)
+    text = cards.write(variant_folder).read_text()
+    assert "sample photographs](samples/epoch-002.png)" in text
+    assert "actual error](samples/calibration.png)" in text
+    write_results(variant_folder)  # measured again without it: the chart is of other figures
+    assert "calibration.png" not in cards.write(variant_folder).read_text()
+
+
+def add_variant(folder: Path, bias: float, **results) -> None:
+    """Another variant, with weights of its own."""
+    generator = make_generator()
+    with torch.no_grad():
+        list(generator.parameters())[-1].fill_(bias)
+    weights.save(generator, folder)
+    write_results(folder, **results)
+
+
+def test_variants_measured_on_the_same_photos_are_beside_each_other(variant_folder, tmp_path):
+    write_results(variant_folder)
+    place = variant_folder.parent
+    add_variant(place / "alike", 0.2, robustness=MORE["robustness"])
+    add_variant(place / "fewer", 0.3, images=99)
+    add_variant(place / "elsewhere", 0.4, dataset={"name": "owner/photos", "split": "train"})
+    add_variant(place / "stale", 0.5, weights_sha256="0" * 64)
+    (place / "stranger").mkdir()
+    (place / "stranger" / "results.json").write_text("{}")
+    text = cards.write(variant_folder).read_text()
+    rows = re.findall(r"^\| (\S+) \| 0\.\d \| (.*) \|$", text, re.MULTILINE)
+    own = "12.35 | 12.35 | 12.35 | 12.35 | 1.00 |"
+    assert [name for name, _ in rows] == ["**tiny**", "alike"]
+    assert rows[0][1].replace("12.34", "12.35").startswith(own)
+    assert rows[1][1].endswith("| 1.21 | 2.32 | 3.43")
+
+    copy = tmp_path / "far" / "copy"  # as it is published: nothing lies beside it
+    copy_variant(variant_folder, copy)
+    named = cards.write(copy, name="owner/tiny", origin=variant_folder).read_text()
+    assert "| alike |" in named and "| tiny |" not in named
+    assert "| alike |" not in cards.write(copy).read_text()
+
+
+def test_a_card_without_the_newer_marks_is_left_without_them(variant_folder):
+    path = variant_folder / "README.md"
+    for name in ("beside", "groups", "robustness"):
+        path.write_text(path.read_text().replace(cards._block(name, ""), ""))
+    write_results(variant_folder, **MORE)
+    assert "###" not in cards.write(variant_folder).read_text()
+
+
+def test_results_from_before_the_ratio_can_be_read(variant_folder):
+    older = {
+        method: {name: value for name, value in each.items() if name != "colorfulness_ratio"}
+        for method, each in RESULTS["metrics"].items()
+    }
+    write_results(variant_folder, metrics=older)
+    front = check(cards.write(variant_folder).read_text())
+    assert "colorfulness_ratio" not in front["metrics"]
+    assert "colorfulness ratio" not in (variant_folder / "README.md").read_text()
 
 
 def test_data_without_a_licence_is_said_to_have_none(variant_folder):

@@ -5,9 +5,10 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import make_photo
+from conftest import make_generator, make_photo
 from PIL import Image
 
+from colorhub import cards, weights
 from colorhub.cli import COMMANDS, main
 
 
@@ -143,6 +144,41 @@ def test_evaluate_writes_figures_that_enter_the_card(photo_folder, variant_folde
     card = (variant_folder / "README.md").read_text()
     assert "Means with 95 % bootstrap intervals" in card
     assert str(photo_folder) not in card
+
+
+@pytest.fixture
+def sure_variant(tmp_path):
+    """A variant that knows its uncertainty."""
+    folder = tmp_path / "sure"
+    weights.save(make_generator("MobileUNet"), folder, mean_ab=(1.0, 2.0))
+    cards.write(folder)
+    return folder
+
+
+def test_evaluate_measures_groups_and_robustness_when_asked(
+    tmp_path, sure_variant, capsys, monkeypatch
+):
+    monkeypatch.setattr("colorhub.robustness.SIDE", 32)
+    for name in ("sea", "wood"):
+        (tmp_path / "album" / name).mkdir(parents=True)
+        make_photo(seed=len(name)).save(tmp_path / "album" / name / "photo.png")
+    more = ("--split", "train", "--group_column", "label", "--robustness")
+    words = ("evaluate", "--variant", "sure", "--dataset_name", tmp_path / "album", *more)
+    assert colorhub(*words, "--output", tmp_path / "elsewhere.json") == 0
+    assert not (sure_variant / "samples").exists()
+    assert colorhub(*words, "--output", sure_variant / "results.json") == 0
+    shown = capsys.readouterr().out
+    assert "| sea | 1 |" in shown and "| mirrored |" in shown and "| orthochromatic |" in shown
+    results = json.loads((sure_variant / "results.json").read_text())
+    assert set(results["groups"]) == {"sea", "wood"}
+    assert len(results["robustness"]["calibration"]["groups"]) == 10
+    assert results["command"].endswith("--group_column label --robustness")
+    card = (sure_variant / "README.md").read_text()
+    assert "### Robustness" in card and "### By label" in card
+    assert "(samples/calibration.png)" in card
+    assert read(sure_variant / "samples" / "calibration.png").ndim == 3
+    assert colorhub(*words, "--group_column", "absent") == 1
+    assert "no column 'absent'" in capsys.readouterr().err
 
 
 def test_publish_puts_a_folder_on_the_hub(variant_folder, hub_server, monkeypatch, capsys):

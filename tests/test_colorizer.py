@@ -1,3 +1,6 @@
+from dataclasses import replace
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,8 @@ from skimage.color import rgb2lab
 
 from colorhub import Colorizer, NotFoundError, OptionError, PhotoError
 from colorhub.colorizer import paint
+from colorhub.generators import MobileUNet
+from colorhub.generators.mobileunet import SPREAD_UNIT
 
 
 @pytest.fixture
@@ -66,6 +71,51 @@ def test_a_seed_fixes_the_colours_and_another_gives_others(colorizer, photo):
     first, again, other = (np.asarray(colorizer.colorize(photo, seed=s)) for s in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_seed_0_gives_the_likeliest_colours_where_there_are_such(photo):
+    colorizer = Colorizer(make_generator("MobileUNet"), device="cpu")
+    lightness = torch.rand(2, 1, 32, 40) * 2 - 1
+    with torch.no_grad():
+        mean = colorizer.generator(lightness)
+    torch.testing.assert_close(colorizer(lightness, seed=0), mean)
+    results = [colorizer(lightness, seed=seed) for seed in (0, 1, 2, 1)]
+    assert torch.equal(results[1], results[3])
+    for one, other in combinations(results[:3], 2):
+        assert (one - other).abs().max() > 0.01
+    first, again, other = (np.asarray(colorizer.colorize(photo, seed=s)) for s in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_variant_that_knows_says_how_unsure_its_colours_are(photo):
+    colorizer = Colorizer(make_generator("MobileUNet"), device="cpu")
+    assert colorizer.knows_uncertainty
+    unsure = colorizer.uncertainty(photo)
+    assert unsure.shape == (1, 1, 32, round(32 * photo.width / photo.height))
+    assert unsure.dtype == torch.float32 and (unsure > 0).all()
+    grey = colorizer.uncertainty(np.asarray(photo.convert("L")))
+    assert grey.shape == unsure.shape
+    # It is in Lab units: the spread that is learned of zeros is one unit in both channels.
+    generator = colorizer.generator
+    with torch.no_grad():
+        for layer in (generator.spread, generator.shifts):
+            layer.weight.zero_()
+            layer.bias.zero_()
+    torch.testing.assert_close(
+        colorizer.uncertainty(photo), torch.full_like(unsure, SPREAD_UNIT * 2**0.5)
+    )
+
+
+@pytest.mark.parametrize("architecture", ["ResUNet", "Autoencoder", "MobileUNet"])
+def test_a_variant_that_does_not_know_how_sure_it_is_says_so(architecture, photo):
+    generator = make_generator(architecture)
+    if architecture == "MobileUNet":
+        generator = MobileUNet(replace(generator.config, noise_dim=0))
+    colorizer = Colorizer(generator, device="cpu")
+    assert not colorizer.knows_uncertainty
+    with pytest.raises(OptionError, match=f"{architecture} does not say how sure it is"):
+        colorizer.uncertainty(photo)
 
 
 def test_colouring_does_not_touch_the_caller_s_random_state(colorizer, photo):

@@ -1,5 +1,6 @@
 import json
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -73,6 +74,60 @@ def test_a_network_that_says_the_mean_scores_as_the_mean_baseline(photo_folder):
         assert ours[metric]["mean"] == pytest.approx(mean_ab[metric]["mean"], rel=0.02), metric
     assert grey["colorfulness"]["mean"] < 0.2 < results["truth"]["colorfulness"]["mean"]
     assert json.loads(json.dumps(results)) == results
+
+
+def test_the_ratio_of_means_is_known_and_has_an_interval():
+    values, over = [1.0, 2.0, 6.0], [10.0, 20.0, 60.0]
+    assert mean_interval(values, over=over) == {"mean": 0.1, "low": 0.1, "high": 0.1}
+    ratio = mean_interval(values, over=[1.0, 1.0, 4.0])
+    # 9 over 6; at best the third photo alone, 6 over 4, to the second alone, 2 over 1
+    assert ratio["mean"] == 1.5 and 1 <= ratio["low"] < 1.5 < ratio["high"] <= 2
+
+
+@pytest.fixture
+def sorted_photos(tmp_path):
+    """Five photos with where they come from, and their kind as a class or not at all."""
+    kinds = datasets.ClassLabel(names=["near", "far"])
+    columns = {
+        "image": datasets.Image(), "source": datasets.Value("string"), "kind": kinds,
+    }  # fmt: skip
+    photos = [make_photo(seed=i) for i in range(5)]
+    rows = {"image": photos, "source": [*"abbaa"], "kind": [0, 1, None, 0, 0]}
+    data = datasets.Dataset.from_dict(rows, features=datasets.Features(columns))
+    data.to_parquet(tmp_path / "train.parquet")
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_groups_share_out_the_photos_and_their_figures(sorted_photos, streaming):
+    colorizer = Colorizer(make_generator(), device="cpu")
+
+    def measure(column):
+        rows = open_rows(sorted_photos, columns=(column,), streaming=streaming)
+        return evaluate(colorizer, rows, mean_ab=None, group_column=column)
+
+    results = measure("source")
+    groups = results["groups"]
+    assert list(groups) == ["a", "b"] and results["group_column"] == "source"
+    assert [group["images"] for group in groups.values()] == [3, 2]
+    assert groups["a"]["ciede2000"] != groups["b"]["ciede2000"]
+    means = {name: value["mean"] for name, value in results["metrics"]["variant"].items()}
+    for metric in ("ciede2000", "ab_rmse", "colorfulness"):
+        joined = (3 * groups["a"][metric] + 2 * groups["b"][metric]) / 5
+        assert joined == pytest.approx(means[metric], abs=1e-3), metric
+    ratio = means["colorfulness"] / results["truth"]["colorfulness"]["mean"]
+    assert means["colorfulness_ratio"] == pytest.approx(ratio, abs=1e-3)
+    assert json.loads(json.dumps(results)) == results
+    kinds = {name: group["images"] for name, group in measure("kind")["groups"].items()}
+    assert kinds == {"(none)": 1, "far": 1, "near": 3}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_column_that_is_not_there_is_named_with_those_that_are(sorted_photos, streaming):
+    with pytest.raises(DataError, match="no column 'sauce'; all: image, source, kind"):
+        open_rows(sorted_photos, columns=("sauce",), streaming=streaming)
+    with pytest.raises(DataError, match="taken for pictures"):
+        open_rows(sorted_photos, columns=("image",), streaming=streaming)
 
 
 def test_no_mean_no_baseline_and_no_more_photos_than_asked(photo_folder):

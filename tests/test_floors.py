@@ -10,7 +10,7 @@ from conftest import ROOT
 import colorhub
 
 FLOORS = [
-    ("errors", "ranks", "papers"),
+    ("errors", "ranks", "papers", "tables"),
     (
         "color",
         "encoders",
@@ -27,10 +27,10 @@ FLOORS = [
     ("weights", "batches", "state"),
     ("hub", "cards"),
     ("colorizer",),
-    ("samples", "evaluation", "launch", "publisher"),
+    ("samples", "evaluation", "robustness", "launch", "publisher"),
     ("exhibit",),
     ("training",),
-    ("studio",),
+    ("studio", "look"),
     ("app",),
     ("cli",),
 ]
@@ -38,7 +38,9 @@ FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
     "accelerate": {"launch", "exhibit"},
     "datasets": {"data", "batches", "launch"},
-    "gradio": {"app", "studio"},
+    "gradio": {"app", "look", "studio"},
+    "matplotlib": {"robustness"},
+    "scipy": {"robustness"},  # it comes with scikit-image
     "skimage": {"metrics", "samples"},
 }
 MODULES = sorted(path for path in (ROOT / "colorhub").rglob("*.py") if path.stem[0] != "_")

@@ -1,9 +1,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TINY
+from conftest import TINY, make_generator
 
-from colorhub.generators import ARCHITECTURES
+from colorhub.errors import OptionError
+from colorhub.generators import ARCHITECTURES, MobileUNet
+from colorhub.generators.mobileunet import SPREAD_UNIT
+from colorhub.palette import colours
 
 
 @pytest.mark.parametrize("size", [(32, 32), (31, 45), (1, 1), (7, 90)])
@@ -24,6 +27,98 @@ def test_noise_changes_the_colours_and_a_given_noise_fixes_them():
     with torch.no_grad():
         assert torch.equal(generator(lightness, noise), generator(lightness, noise))
         assert not torch.equal(generator(lightness, noise), generator(lightness, -noise))
+
+
+MOBILE = {
+    "regression": {"noise_dim": 2},
+    "regression, no noise": {"noise_dim": 0},
+    "regression, queries": {"noise_dim": 2, "queries": 3},
+    "classification": {"noise_dim": 0, "head": "classification"},
+    "classification, queries": {"noise_dim": 0, "head": "classification", "queries": 3},
+}
+
+
+@pytest.fixture(params=MOBILE.values(), ids=MOBILE)
+def mobile(request):
+    """Each head of MobileUNet, with colours far from zero."""
+    torch.manual_seed(0)
+    generator = MobileUNet(MobileUNet.Config(resolution=32, width=4, ab_gain=80.0, **request.param))
+    with torch.no_grad():
+        for name in ("mean", "classes", "shifts"):
+            if hasattr(generator, name):
+                getattr(generator, name).weight.mul_(30)
+    return generator.eval()
+
+
+@pytest.mark.parametrize("size", [(32, 64), (50, 45)])
+@torch.no_grad()
+def test_a_mobile_unet_trains_on_parts_of_what_it_gives(mobile, size):
+    if mobile.config.head == "classification":
+        mobile.classes.bias[colours().abs().amax(1).argmax()] = 1000.0  # the farthest from grey
+    lightness = torch.rand(2, 1, *size) * 2 - 1
+    ab, (mean, *parts) = mobile(lightness), mobile(lightness, parts=True)
+    assert ab.shape == mean.shape == (2, 2, *size)
+    assert ab.abs().max() <= 1 < mean.abs().max()  # what is trained is not cut off
+    torch.testing.assert_close(ab, mean.clamp(-1, 1))
+    half = tuple(-(-side // 32) * 16 for side in size)
+    config = mobile.config
+    if config.head == "classification":
+        shapes = [(2, len(colours()), half[0] // 2, half[1] // 2)]
+    else:
+        shapes = [(2, 2, *half), (2, 2, 2, *half), (2, 2, *half)] if config.noise_dim else []
+    assert [tuple(part.shape) for part in parts] == shapes
+
+
+@torch.no_grad()
+def test_a_mobile_unet_says_how_far_its_colours_may_be_off(mobile):
+    if not mobile.config.tells_uncertainty:
+        return
+    lightness = torch.rand(1, 1, 32, 32) * 2 - 1
+    unsure, (_, *parts) = mobile.uncertainty(lightness), mobile(lightness, parts=True)
+    gain = mobile.config.ab_gain
+    if mobile.config.head == "classification":
+        draws = torch.distributions.Categorical(logits=parts[0][0].permute(1, 2, 0)).sample((4000,))
+        samples = colours()[draws].permute(0, 3, 1, 2) / gain
+    else:
+        _, shifts, log_variance = (part[0] for part in parts)
+        noise, own = torch.randn(4000, 2), torch.randn(4000, *log_variance.shape)
+        samples = torch.einsum("nk,kchw->nchw", noise, shifts)
+        samples += own * (log_variance / 2).exp() * SPREAD_UNIT / gain
+    deviation = samples.var(0).sum(0).sqrt()[None, None]
+    expected = F.interpolate(deviation, scale_factor=32 // deviation.shape[2], mode="bilinear")
+    assert unsure.shape == (1, 1, 32, 32) and unsure.min() >= 0
+    torch.testing.assert_close(unsure, expected, rtol=0.1, atol=1e-3)
+
+
+@torch.no_grad()
+def test_noise_weighs_the_maps_along_which_colours_shift():
+    generator = make_generator("MobileUNet")
+    lightness = torch.rand(2, 1, 32, 32) * 2 - 1
+    mean, half_size, shifts, _ = generator(lightness, parts=True)
+    noise = torch.tensor([[0.5, -1.0], [0.0, 2.0]])
+    moved = half_size.clone()
+    moved[0] += 0.5 * shifts[0, 0] - shifts[0, 1]
+    moved[1] += 2 * shifts[1, 1]
+    expected = F.interpolate(moved, scale_factor=2, mode="bilinear").clamp(-1, 1)
+    assert not torch.allclose(expected, mean, atol=1e-3)
+    torch.testing.assert_close(generator(lightness, noise), expected)
+    torch.testing.assert_close(generator(lightness, 0 * noise), generator(lightness))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"encoder": "resnet50"}, "mobilenet_v2_100"),
+        ({"head": "regresion"}, "regression, classification"),
+        ({"head": "classification"}, "--noise_dim 0"),
+        ({"queries": -1}, "0 or more"),
+        ({"width": 0}, "1 or more"),
+        ({"width": 5, "queries": 2}, "must be even"),
+    ],
+)
+def test_a_mobile_unet_that_cannot_be_is_refused(wrong, message):
+    with pytest.raises(OptionError, match=message):
+        MobileUNet.Config(**wrong)
 
 
 def test_the_paper_s_sizes_are_the_defaults():
@@ -50,4 +145,6 @@ def test_one_batch_can_be_learned_by_heart(tiny_generator):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < losses[0] / 3
+        if losses[-1] < losses[0] / 3:
+            return
+    raise AssertionError(f"the loss fell only from {losses[0]} to {losses[-1]}")

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from conftest import make_generator, make_photo
 from huggingface_hub import HfApi, constants
 
 from colorhub import Colorizer, HubError, NotFoundError, OptionError, VariantError, cards, weights
-from colorhub.hub import list_variants, publish, resolve
+from colorhub.hub import backbone, list_variants, publish, resolve
 
 TOKEN = "owner-token"
 
@@ -218,6 +220,60 @@ def test_a_hub_that_hangs_does_not_hang_publishing(variant_folder, hub_server, m
     with pytest.raises(HubError, match="in time"):
         publish(variant_folder, "owner/tiny", token=TOKEN)
     hub_server.clear_faults()
+
+
+def backbone_of(value):
+    return {"layer00.weight": torch.full((2, 3), value), "layer00.bias": torch.zeros(2)}
+
+
+def put_backbone(value, **options):
+    content = safetensors.torch.save(backbone_of(value))
+    return HfApi(token=TOKEN).upload_file(
+        path_or_fileobj=content, path_in_repo="model.safetensors", repo_id="owner/net", **options
+    )
+
+
+def assert_backbone(name, value):
+    tensors = backbone(name)
+    assert tensors.keys() == {"layer00.weight", "layer00.bias"}
+    assert torch.equal(tensors["layer00.weight"], torch.full((2, 3), value))
+
+
+def test_a_backbone_is_a_file_or_a_repository_s(hub_server, tmp_path):
+    safetensors.torch.save_file(backbone_of(1.0), tmp_path / "net.safetensors")
+    assert_backbone(tmp_path / "net.safetensors", 1.0)
+    HfApi(token=TOKEN).create_repo("owner/net")
+    first = put_backbone(2.0).oid
+    put_backbone(3.0)
+    assert_backbone("owner/net", 3.0)
+    assert_backbone(f"owner/net@{first}", 2.0)
+    hub_server.fault(path=".*", times=None, status=503)
+    assert_backbone("owner/net", 3.0)  # as it was fetched
+
+
+def test_a_backbone_that_is_not_there_is_not_found(hub_server, tmp_path):
+    with pytest.raises(NotFoundError, match="no backbone"):
+        backbone(tmp_path / "absent.safetensors")
+    for name in ("absent", "owner/..", ""):
+        with pytest.raises(NotFoundError, match="no backbone"):
+            backbone(name)
+    with pytest.raises(NotFoundError, match="no such repository"):
+        backbone("owner/absent")
+    HfApi(token=TOKEN).create_repo("owner/empty")
+    with pytest.raises(NotFoundError, match=r"has no model\.safetensors"):
+        backbone("owner/empty")
+    hub_server.fault(path=".*", times=None, status=403)
+    with pytest.raises(HubError, match="Try again later"):
+        backbone("owner/net")
+
+
+def test_a_truncated_backbone_is_refused(hub_server, tmp_path):
+    path = tmp_path / "net.safetensors"
+    safetensors.torch.save_file(backbone_of(1.0), path)
+    for content in (path.read_bytes()[:-4], b"abcd", b""):
+        path.write_bytes(content)
+        with pytest.raises(VariantError, match="truncated or no safetensors file"):
+            backbone(path)
 
 
 def test_a_name_without_an_owner_is_one_s_own(variant_folder, hub_server):

@@ -5,7 +5,7 @@ import torch
 from conftest import make_generator, on_two_ranks
 
 from colorhub.layers import BatchNorm2d, Dropout2d
-from colorhub.ranks import draw_normal, draw_uniform, gather_rows
+from colorhub.ranks import draw_normal, draw_uniform, gather_rows, step_seed
 
 
 def _joined(parts):
@@ -118,3 +118,8 @@ def test_dropout_drops_whole_channels_and_keeps_the_mean():
     assert ((channels == 0).all(dim=2) | (channels == 1.25).all(dim=2)).all()
     assert dropped.mean().item() == pytest.approx(1, abs=0.02)
     assert torch.equal(Dropout2d(0.2).eval()(dropped), dropped)
+
+
+def test_neighbouring_steps_and_seeds_draw_apart():
+    seeds = {step_seed(seed, step) for seed in range(30) for step in range(30)}
+    assert len(seeds) == 900

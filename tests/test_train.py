@@ -28,12 +28,11 @@ from colorhub import (
     weights,
 )
 from colorhub.launch import full_precision
-from colorhub.provenance import public_words
-from colorhub.ranks import step_seed
 
 SIZES = {
     "cwgan": "--width 4 --depth 2 --noise_dim 2 --critic_width 4 --critic_depth 2",
     "autoencoder": "--width 4",
+    "natural": "--width 4 --noise_dim 2 --lr_scheduler constant",
 }
 COMMON = "--resolution 16 --train_batch_size 4 --logging_steps 1 --dataloader_num_workers 0"
 COMMON += " --report_to none"
@@ -369,20 +368,6 @@ def test_a_folder_without_splits_is_not_measured_on_itself(tmp_path):
         run_here("autoencoder", tmp_path / "photos", tmp_path / "run", "--validation_split test")
 
 
-@pytest.mark.parametrize(
-    ("word", "public"),
-    [
-        ("/home/me/photos", "photos"),
-        ("--output_dir=/home/me/runs/x", "--output_dir=x"),
-        ("file:///home/me/a.zip", "a.zip"),
-        ("https://u:secret@host/x.zip?token=abc", "https://host/x.zip"),
-        ("owner/name", "owner/name"),
-    ],
-)
-def test_a_published_command_names_no_folder_and_no_secret(word, public):
-    assert public_words([word]) == [public]
-
-
 def test_a_run_starts_from_another_variant_s_weights(photo_folder, variant_folder, tmp_path):
     more = f"--max_train_steps 1 --init_from {variant_folder} --learning_rate 1e-9"
     output = run_here("cwgan", photo_folder, tmp_path / "run", more)
@@ -401,8 +386,3 @@ def test_mistakes_end_in_one_sentence_and_status_1(tmp_path):
     assert done.stderr.strip().splitlines()[-1].startswith("error: The train split of absent")
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == [] or [p.name for p in Path(tmp_path).iterdir()] == ["runs"]
-
-
-def test_neighbouring_steps_and_seeds_draw_apart():
-    seeds = {step_seed(seed, step) for seed in range(30) for step in range(30)}
-    assert len(seeds) == 900

@@ -69,7 +69,7 @@ class Config(Options):
     teacher: str | None = None
     """The backbone that gives those features; by default --backbone."""
     lambda_spread: float = 0.1
-    """Weight of the distribution's negative log-likelihood; it moves the spread, not the mean."""
+    """Weight of the distribution's negative log-likelihood, around a mean that it does not move."""
     lambda_adv: float = 0.0
     """Weight of a Wasserstein critic's score, for a short finish after --init_from."""
     lambda_gp: float = 10.0
@@ -79,6 +79,16 @@ class Config(Options):
         super().__post_init__()
         if not 0 <= self.aged <= 1 or self.max_zoom < 1:
             raise OptionError("--aged is a share from 0 to 1, --max_zoom 1 or more.")
+        if self.network.noise_dim and not self.lambda_spread > 0:
+            raise OptionError(
+                "--noise_dim needs --lambda_spread above 0, or the shifts learn nothing."
+            )
+        smallest = 2 ** (self.critic.critic_depth + 1)
+        if self.lambda_adv and self.network.resolution < smallest:
+            raise OptionError(
+                f"--resolution {self.network.resolution} is too small for --critic_depth "
+                f"{self.critic.critic_depth}: give {smallest} or more."
+            )
 
 
 def train(config: Config) -> None:
@@ -117,16 +127,18 @@ def train(config: Config) -> None:
             fake, *rest = generator(lightness, parts=True)
             truth = ab * gain
             if network.head == "classification":
-                loss = losses.classification(rest[0], truth, rarity)
+                side = network.resolution // 4  # without what was padded
+                whole = truth[..., : 4 * side, : 4 * side]
+                loss = losses.classification(rest[0][..., :side, :side], whole, rarity)
                 run.report(classes=loss)
             else:
                 weight = config.saturation_weight
                 loss = losses.smooth_l1(fake * gain, truth, saturation_weight=weight) / 10
                 run.report(l1=loss)
             if network.noise_dim and config.lambda_spread:
-                mean, shifts, log_variance = rest
-                small = F.avg_pool2d(ab, 2)
-                error = (small - mean.detach()[..., : small.shape[2], : small.shape[3]]) * units
+                side = network.resolution // 2
+                mean, shifts, log_variance = (part[..., :side, :side] for part in rest)
+                error = (F.avg_pool2d(ab, 2) - mean.detach()) * units
                 spread = losses.low_rank_gaussian(error, shifts * units, log_variance)
                 loss = loss + config.lambda_spread * spread
                 run.report(spread=spread)

@@ -37,8 +37,8 @@ class MobileUNet(nn.Module):
         """Pixels of the short side that the network was made for."""
         ab_gain: float = 110.0
         """Lab units that an output of 1 stands for."""
-        encoder: str = "mobilenet_edgetpu_075"
-        """mobilenet_edgetpu_075 or mobilenet_v2_100."""
+        encoder: str = "mobilenet_v2_100"
+        """mobilenet_v2_100 or mobilenet_edgetpu_075."""
         width: int = 48
         """Channels of the decoder's last level; those before have 2, 3 and 4 times as many."""
         head: str = "regression"
@@ -61,6 +61,8 @@ class MobileUNet(nn.Module):
                     f"{self} is no network: resolution and width must be 1 or more, queries and "
                     "noise_dim 0 or more."
                 )
+            if self.queries and self.width % 2:
+                raise OptionError(f"width is {self.width}; with queries it must be even.")
 
         @property
         def tells_uncertainty(self) -> bool:
@@ -113,7 +115,7 @@ class MobileUNet(nn.Module):
             logits = self.classes(F.avg_pool2d(x, 2))
             ab = palette.annealed_mean(logits) / self.config.ab_gain
             ab = self._enlarge(ab, lightness)
-            return (ab, logits) if parts else ab
+            return (ab, logits) if parts else ab.clamp(-1, 1)
         mean = self.mean(x)
         if parts:
             if not self.config.noise_dim:
@@ -139,7 +141,8 @@ class MobileUNet(nn.Module):
             square = torch.einsum("nqhw,q->nhw", shares, colours.square().sum(1))
             variance = square[:, None] - mean.square().sum(1, keepdim=True)
         else:
-            own = self.spread(x).float().exp() * (SPREAD_UNIT / self.config.ab_gain) ** 2
+            own = self.spread(x).float().clamp(-10, 10).exp()
+            own = own * (SPREAD_UNIT / self.config.ab_gain) ** 2
             together = self.shifts(x).float().unflatten(1, (-1, 2)).square().sum(1)
             variance = (own + together).sum(1, keepdim=True)
         return self._enlarge(variance.clamp(min=0).sqrt(), lightness)

@@ -1,0 +1,95 @@
+"""How the page looks: its colours, its stylesheet, and the small pieces of HTML it is told in."""
+
+from collections.abc import Sequence
+from html import escape
+
+import gradio as gr
+
+CSS = """
+.gradio-container { max-width: 1360px !important; }
+:focus-visible { outline: 2px solid var(--color-accent) !important; outline-offset: 2px; }
+#examples .gallery { display: grid; grid-template-columns: repeat(4, 1fr); }
+#examples .gallery span, #examples .gallery .container { display: block; width: 100%; }
+#examples .gallery img { width: 100%; aspect-ratio: 1; object-fit: cover; }
+/* Of one height: a name typed to its end when the button is pressed must not move the button. */
+#variants .wrap-inner { height: 9.5rem; overflow-y: auto; align-content: flex-start; }
+#variants .secondary-wrap { order: -1; flex: 1 0 100%; }
+#note p, #aside p, #legend p { margin: 0; overflow-wrap: anywhere; }
+#legend { padding: 0 var(--block-padding); }
+#legend .ramp > div { height: 1rem; background: #777; border-radius: 2px; }
+#legend .ramp p { display: flex; justify-content: space-between; font-size: var(--text-sm); }
+footer { gap: 1.5rem; }
+footer * { color: var(--body-text-color) !important; }
+footer img, footer .divider { display: none !important; }
+#alone img { width: 100%; height: 100%; object-fit: contain; }
+#results .grid-wrap { height: auto; min-height: 0; max-height: none; }
+#results .grid-container { display: flex; overflow-x: auto; padding: 0; }
+#results .gallery-item { flex: 0 0 auto; width: min(256px, 70vw); }
+@media (min-width: 640px) { #results .grid-container { flex-wrap: wrap; } }
+#results .thumbnail-item { display: block; width: 100%; height: auto; aspect-ratio: auto; }
+#results .thumbnail-item img { height: auto; }
+#results .caption-label { position: static; max-width: none; white-space: normal; }
+#table table { width: 100%; border: 0; border-collapse: collapse; font-size: var(--text-sm); }
+#table tr, #table th, #table td { border: 0; border-bottom: 1px solid var(--border-color-primary); }
+#table th, #table td { text-align: left; vertical-align: top; padding: 3px 8px 3px 0; }
+#table td { overflow-wrap: anywhere; }
+#table td:first-child { min-width: 20vw; }
+@media (min-width: 640px) { #table td:first-child { min-width: 180px; } }
+"""
+
+
+def theme() -> gr.Theme:
+    """Neutral greys around the pictures, for colours are judged by what surrounds them."""
+    return gr.themes.Base(
+        primary_hue=gr.themes.colors.blue,
+        neutral_hue=gr.themes.colors.neutral,
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    ).set(
+        body_background_fill="*neutral_200",
+        body_background_fill_dark="*neutral_900",
+        block_background_fill="*neutral_100",
+        block_background_fill_dark="*neutral_800",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*neutral_700",
+        block_title_text_color="*neutral_700",
+        input_background_fill="white",
+        input_background_fill_dark="*neutral_900",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_secondary_background_fill="*neutral_300",
+        button_secondary_background_fill_dark="*neutral_700",
+    )
+
+
+def note(*sentences: str) -> str:
+    return f'<p role="status">{escape(" ".join(sentences))}</p>'
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """As HTML: Gradio's own table is neither narrow enough for a phone nor plain to a reader.
+
+    Of a row whose second cell is empty only the first and the last are told, the last one wide.
+    """
+    head = "".join(f'<th scope="col">{column}</th>' for column in columns)
+    body = ""
+    for row in rows:
+        name, *cells = map(escape, row)
+        wide = f'<td colspan="{len(cells)}">{cells[-1]}</td>'
+        narrow = "".join(f"<td>{cell}</td>" for cell in cells)
+        body += f"<tr><td>{name}</td>{narrow if cells[0] else wide}</tr>"
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def legend(tint: tuple[int, int, int], opacity: float, full: float, typical: float) -> str:
+    """What the tint says: from none, for sure, to full at `full` Lab units and more."""
+    marks = "".join(f"<span>{full * part / 4:.0f}</span>" for part in range(5))
+    ramp = f"linear-gradient(to right, transparent, rgb({tint[0]} {tint[1]} {tint[2]} / {opacity}))"
+    return (
+        f'<div class="ramp" aria-hidden="true"><div style="background-image: {ramp}"></div>'
+        f"<p>{marks}</p></div>"
+        f'<p role="status">No tint: sure of the colour. Full orange: off by about {full:.0f} Lab '
+        "units or more, which is another colour altogether. "
+        f"Here it is {typical:.0f} on average.</p>"
+    )
