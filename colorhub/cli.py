@@ -196,7 +196,7 @@ class Evaluate:
     group_column: str | None = None
     """Also give the figures of the photos with each value in this column."""
     robustness: bool = False
-    """Also measure stability, old photos, other seeds and calibration; some seconds a photo."""
+    """Also measure stability, old photos, other seeds and calibration, on 100 photos at most."""
     streaming: bool = False
     """Read the data set as it comes instead of downloading it first."""
     seed: int = 0

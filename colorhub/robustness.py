@@ -20,6 +20,7 @@ from colorhub.colorizer import Colorizer, fit, paint, to_tensor
 from colorhub.data import ColourPhotos, Rows
 from colorhub.metrics import ab_rmse, ciede2000, colorfulness
 
+PHOTOS = 100  # at the most: each is coloured some thirty times
 SIDE = 256  # pixels of the short side that photos are brought to
 SHIFT = 8  # pixels: less than the finest grid on which networks pool
 NOISE = 2.0  # standard deviation in levels of 255: a good scan's
@@ -43,13 +44,16 @@ def robustness(
     - "calibration", of variants that know their uncertainty: see `calibration`; and over photos
       the rank correlation of mean uncertainty and mean error.
 
-    Each is a mean over the photos that `evaluate` takes. What is random follows from `seed` and
-    the photo's number alone, so every variant sees the same. Raises DataError if no photo is left.
+    Each is a mean over the photos that `evaluate` takes, the first `PHOTOS` at most. What is
+    random follows from `seed` and the photo's number alone, so every variant sees the same. Raises
+    DataError if no photo is left.
     """
     figures: list[dict[str, Any]] = []
     pairs: list[NDArray] = []  # of sampled pixels, (2, PIXELS): uncertainty and error
     means: list[NDArray] = []  # of whole photos, (2,)
-    for number, (_, photo) in enumerate(ColourPhotos(rows, max_images=max_images)):
+    for number, (_, photo) in enumerate(
+        ColourPhotos(rows, max_images=min(max_images or PHOTOS, PHOTOS))
+    ):
         small = fit(photo, SIDE)
         source = np.random.default_rng((seed, number))
         seen = _seen(small, f"{seed}/{number}")

@@ -104,7 +104,9 @@ def train(config: Config) -> None:
         {"params": [weight for weight in bare.parameters() if id(weight) not in encoder]},
         {"params": [*bare.encoder.parameters()], "lr": config.learning_rate * config.encoder_rate},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
     factor = run.schedule(config.lr_scheduler)
     scheduler = LambdaLR(
         optimizer, lambda step: factor(step) * min(1.0, (step + 1) / config.lr_warmup_steps)
