@@ -126,10 +126,11 @@ class _Facts:
         return (self.folder / WEIGHTS).stat().st_size / 1e6
 
     @property
-    def measured_on(self) -> tuple[str, str, int]:
-        """Data set, split and number of photos of the results."""
+    def measured_on(self) -> tuple[str, str, int, int | None]:
+        """Data set, split, number of photos and their crop of the results."""
         dataset = self.results["dataset"]
-        return dataset["name"], dataset["split"], self.results["images"]
+        crop = self.results.get("crop")
+        return dataset["name"], dataset["split"], self.results["images"], crop
 
     def others(self) -> Iterator["_Facts"]:
         """The other variants in the same place that were measured on the same photos."""
@@ -259,11 +260,12 @@ def _results(facts: _Facts) -> str:
         return "This variant has not been measured.\n" + _sample(facts)
     results, dataset = facts.results, facts.results["dataset"]
     where = f"`{dataset['name']}`, split `{dataset['split']}`, {results['images']} photos"
-    skipped = results["skipped"]
+    skipped, crop = results["skipped"], results.get("crop")
+    size = f"central squares of {crop} pixels" if crop else "at their own size"
     return (
         f"{tables.results_table(results)}\n\nMeans with 95 % bootstrap intervals over {where}"
         + (f" ({skipped} skipped: grey or broken)" if skipped else "")
-        + f", at their own size, seed {results['seed']}:\n\n```sh\n{results['command']}\n```\n"
+        + f", {size}, seed {results['seed']}:\n\n```sh\n{results['command']}\n```\n"
         + _sample(facts)
     )
 

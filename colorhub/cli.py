@@ -193,6 +193,8 @@ class Evaluate:
     """Column that holds the photos; found by itself if there is only one."""
     max_images: int | None = None
     """Measure so many photos at the most."""
+    crop: int | None = None
+    """Measure the central square of each photo, brought to so many pixels and seen as such."""
     group_column: str | None = None
     """Also give the figures of the photos with each value in this column."""
     robustness: bool = False
@@ -210,13 +212,15 @@ class Evaluate:
         _need("datasets", extra="train")
         from colorhub import cards, tables, weights
         from colorhub.colorizer import Colorizer
-        from colorhub.data import open_rows
+        from colorhub.data import SMALLEST, open_rows
         from colorhub.evaluation import evaluate
         from colorhub.provenance import dataset_facts, write_json
         from colorhub.robustness import calibration_chart, robustness
 
         if self.max_images is not None and self.max_images < 1:
             raise OptionError(f"--max_images is {self.max_images}; it must be 1 or more.")
+        if self.crop is not None and self.crop < SMALLEST:
+            raise OptionError(f"--crop is {self.crop}; it must be {SMALLEST} or more.")
         colorizer = Colorizer.from_pretrained(self.variant, device=self.device)
         assert colorizer.variant is not None
         folder = colorizer.variant.folder
@@ -240,6 +244,7 @@ class Evaluate:
                 max_images=self.max_images,
                 seed=self.seed,
                 group_column=self.group_column,
+                crop=self.crop,
             ),
         }
         if self.robustness:
@@ -264,6 +269,8 @@ class Evaluate:
         words += ["--split", self.split, "--seed", str(self.seed)]
         if self.max_images is not None:
             words += ["--max_images", str(self.max_images)]
+        if self.crop is not None:
+            words += ["--crop", str(self.crop)]
         if self.group_column is not None:
             words += ["--group_column", self.group_column]
         words += ["--robustness"] * self.robustness

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from colorhub.colorizer import Colorizer, paint
 from colorhub.data import ColourPhotos, Rows, value_of
@@ -24,6 +24,7 @@ def evaluate(
     max_images: int | None = None,
     seed: int = 0,
     group_column: str | None = None,
+    crop: int | None = None,
 ) -> dict[str, Any]:
     """Colour every photo at its own size and compare with the truth, as a user would get it.
 
@@ -32,10 +33,12 @@ def evaluate(
     are skipped, named and counted. Each figure is a mean over photos with its 95 % bootstrap
     interval; "colorfulness_ratio" is a method's mean colorfulness over the truths'. With
     `group_column`, a column that `rows` carry (see `open_rows`), "groups" has the variant's means
-    over the photos of each of its values. Raises DataError if no photo is left.
+    over the photos of each of its values. With `crop` what is measured, and what the network
+    sees, is the central square of each photo, brought to so many pixels. Raises DataError if no
+    photo is left.
     """
     methods: dict[str, Callable[[Image.Image], Image.Image]] = {
-        "variant": lambda photo: colorizer.colorize(photo, seed=seed),
+        "variant": lambda photo: paint(photo, colorizer.predict(photo, seed=seed, resolution=crop)),
         "grey": lambda photo: _flat(photo, (0.0, 0.0)),
     }
     if mean_ab is not None:
@@ -49,6 +52,8 @@ def evaluate(
     for row, photo in photos:
         if group_column is not None:
             groups[value_of(rows, row, group_column)].append(len(truths))
+        if crop is not None:
+            photo = ImageOps.fit(photo, (crop, crop), Image.Resampling.BICUBIC)
         truth = np.asarray(photo)
         truths.append(colorfulness(truth))
         for method, colour in methods.items():
@@ -60,6 +65,7 @@ def evaluate(
         "images": len(truths),
         "skipped": len(photos.skipped),
         "seed": seed,
+        **({} if crop is None else {"crop": crop}),
         "metrics": {method: _intervals(each, truths) for method, each in values.items()},
         "truth": {"colorfulness": mean_interval(truths)},
     }

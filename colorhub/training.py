@@ -44,12 +44,21 @@ class Run:
     """One training run: its accelerator, its data, and the furniture around the update.
 
     `network` is the generator's configuration; `script` is the file that was started, for the
-    card; `view` makes of a photo what is trained on.
+    card; `view` makes of a photo what is trained on, of `side` pixels instead of the network's
+    resolution if that is given.
     """
 
-    def __init__(self, config: Options, *, network: Any, script: str, view: View = crop) -> None:
+    def __init__(
+        self,
+        config: Options,
+        *,
+        network: Any,
+        script: str,
+        view: View = crop,
+        side: int | None = None,
+    ) -> None:
         self.config = config
-        self.resolution: int = network.resolution
+        self.resolution: int = side or network.resolution
         self.ab_gain: float = network.ab_gain
         self.output = Path(config.output_dir)
         self.accelerator = make_accelerator(config)

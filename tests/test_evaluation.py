@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, make_generator, make_photo
+from PIL import Image
 
 from colorhub import Colorizer, DataError
 from colorhub.data import open_rows
@@ -148,3 +149,19 @@ def test_photos_without_colour_are_skipped_and_listed(tmp_path):
     make_photo().save(tmp_path / "good.png")
     results = evaluate(colorizer, open_rows(str(tmp_path)), mean_ab=None)
     assert results["images"] == 1 and results["skipped"] == 2
+
+
+def test_a_crop_is_the_central_square_seen_at_its_own_size(tmp_path):
+    """Of a photo grey but for its middle only the colour is left, and the network sees the crop."""
+    photo = np.full((16, 64, 3), 128, np.uint8)
+    photo[:, 24:40] = (200, 60, 40)
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    seen = []
+    colorizer = Colorizer(Autoencoder(TINY["Autoencoder"]), device="cpu")
+    colorizer.generator.register_forward_hook(lambda _, given, __: seen.append(given[0].shape))
+    rows = open_rows(str(tmp_path))
+    whole, crop = (evaluate(colorizer, rows, mean_ab=None, crop=side) for side in (None, 16))
+    assert seen == [(1, 1, 32, 128), (1, 1, 16, 16)]
+    red = colorfulness(np.full((16, 16, 3), (200, 60, 40), np.uint8))
+    assert crop["truth"]["colorfulness"]["mean"] == pytest.approx(red, rel=1e-3)
+    assert crop["crop"] == 16 and "crop" not in whole

@@ -54,6 +54,9 @@ class Config(Options):
     """Keep the learning rate, or lower it to 0 over the whole run."""
     ema_decay: float | None = 0.999
     """Publish a running mean of the weights with this decay a step."""
+    crop_size: int | None = None
+    """Pixels of a training crop's side; by default --resolution. Smaller ones are faster, and the
+    network takes any size."""
     aged: float = 0.5
     """Share of the photos that the network sees aged like archives."""
     max_zoom: float = 1.6
@@ -84,17 +87,22 @@ class Config(Options):
                 "--noise_dim needs --lambda_spread above 0, or the shifts learn nothing."
             )
         smallest = 2 ** (self.critic.critic_depth + 1)
-        if self.lambda_adv and self.network.resolution < smallest:
+        if self.lambda_adv and self.side < smallest:
             raise OptionError(
-                f"--resolution {self.network.resolution} is too small for --critic_depth "
+                f"Crops of {self.side} pixels are too small for --critic_depth "
                 f"{self.critic.critic_depth}: give {smallest} or more."
             )
+
+    @property
+    def side(self) -> int:
+        """Pixels of a training crop's side."""
+        return self.crop_size or self.network.resolution
 
 
 def train(config: Config) -> None:
     network = config.network
     view = AgedCrop(config.aged, config.max_zoom)
-    run = Run(config, network=network, script=__file__, view=view)
+    run = Run(config, network=network, script=__file__, view=view, side=config.side)
     bare = MobileUNet(network)
     if config.backbone:
         bare.encoder.load_backbone(hub.backbone(config.backbone))
@@ -129,17 +137,18 @@ def train(config: Config) -> None:
             fake, *rest = generator(lightness, parts=True)
             truth = ab * gain
             if network.head == "classification":
-                side = network.resolution // 4  # without what was padded
-                whole = truth[..., : 4 * side, : 4 * side]
-                loss = losses.classification(rest[0][..., :side, :side], whole, rarity)
+                quarter = config.side // 4  # without what was padded
+                whole = truth[..., : 4 * quarter, : 4 * quarter]
+                logits = rest[0][..., :quarter, :quarter]
+                loss = losses.classification(logits, whole, rarity)
                 run.report(classes=loss)
             else:
                 weight = config.saturation_weight
                 loss = losses.smooth_l1(fake * gain, truth, saturation_weight=weight) / 10
                 run.report(l1=loss)
             if network.noise_dim and config.lambda_spread:
-                side = network.resolution // 2
-                mean, shifts, log_variance = (part[..., :side, :side] for part in rest)
+                half = config.side // 2
+                mean, shifts, log_variance = (part[..., :half, :half] for part in rest)
                 error = (F.avg_pool2d(ab, 2) - mean.detach()) * units
                 spread = losses.low_rank_gaussian(error, shifts * units, log_variance)
                 loss = loss + config.lambda_spread * spread
