@@ -1,6 +1,6 @@
 """Speed and memory of colouring, side by side in one run. For training see training.py.
 
-    python benchmarks/run.py [--variants cwgan autoencoder]
+    python benchmarks/run.py [--variants natural cwgan]
 
 A 12-megapixel photo's way from JPEG to coloured JPEG, by stage. Figures are of this machine at this
 moment; read the ratios.
@@ -29,7 +29,7 @@ from colorhub.photos import open_photo, save_photo
 class Config:
     rounds: int = 5
     """Colourings that a figure is the median of, after one to warm up."""
-    variants: tuple[str, ...] = ("cwgan", "autoencoder")
+    variants: tuple[str, ...] = ("natural", "cwgan", "autoencoder")
     """Variants to colour the photo with."""
 
 

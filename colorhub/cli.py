@@ -20,7 +20,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction
 from colorhub.errors import ColorhubError, OptionError, PhotoError
 from colorhub.photos import EXTENSIONS, save_photo
 
-DEFAULT_VARIANT = "cwgan"
+DEFAULT_VARIANT = "natural"
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -29,7 +29,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 class Colorize:
     """Colour photos.
 
-    example: colorhub colorize album/ --output colored/ --variant cwgan
+    example: colorhub colorize album/ --output colored/ --variant natural
     """
 
     input: Positional[tuple[Path, ...]]
@@ -113,7 +113,7 @@ class Colorize:
 class Compare:
     """Colour one photo with several variants, side by side on one sheet.
 
-    example: colorhub compare photo.jpg --variant cwgan --variant autoencoder --output sheet.png
+    example: colorhub compare photo.jpg --variant natural --variant cwgan --output sheet.png
     """
 
     photo: Positional[Path]
@@ -178,7 +178,7 @@ class Variants:
 class Evaluate:
     """Measure a variant on a data set of colour photos, beside grey and the mean colour.
 
-    example: colorhub evaluate --variant cwgan --dataset_name data/photos --split validation
+    example: colorhub evaluate --variant natural --dataset_name data/photos --split validation
     """
 
     variant: str

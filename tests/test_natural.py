@@ -49,7 +49,11 @@ def test_the_encoder_starts_from_the_backbone(backbone, photo_folder, tmp_path):
         ("--lambda_feature 0.1 --backbone {backbone}", {"l1", "spread", "features"}),
         (
             "--lambda_adv 0.1 --critic_width 4 --critic_depth 2",
-            {"l1", "spread", "distance", "penalty", "critic_lr"},
+            {"l1", "spread", "critic", "critic_lr"},
+        ),
+        (
+            "--lambda_adv 0.1 --objective wgan --critic_width 4 --critic_depth 2",
+            {"l1", "spread", "critic", "critic_lr"},
         ),
         ("--resolution 17 --ab_gain 90", {"l1", "spread"}),
         ("--resolution 18 --head classification --noise_dim 0", {"classes"}),

@@ -24,7 +24,7 @@ from colorhub.errors import OptionError
 from colorhub.generators import MobileUNet
 from colorhub.generators.mobileunet import SPREAD_UNIT
 from colorhub.launch import full_precision, main
-from colorhub.objectives import Wasserstein, gradient_penalty
+from colorhub.objectives import OBJECTIVES, gradient_penalty
 from colorhub.options import Options
 from colorhub.training import Run
 
@@ -74,9 +74,11 @@ class Config(Options):
     lambda_spread: float = 0.1
     """Weight of the distribution's negative log-likelihood, around a mean that it does not move."""
     lambda_adv: float = 0.0
-    """Weight of a Wasserstein critic's score, for a short finish after --init_from."""
+    """Weight of a critic's score, for a short finish after --init_from (as DeOldify does)."""
+    objective: Literal["gan", "lsgan", "wgan"] = "lsgan"
+    """What that critic is trained towards."""
     lambda_gp: float = 10.0
-    """Weight of the critic's gradient penalty."""
+    """Weight of the gradient penalty on the critic of wgan."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -129,6 +131,7 @@ def train(config: Config) -> None:
         parts |= {"critic": judge, "critic_optimizer": adam}
     ready = dict(zip(parts, run.prepare(**parts), strict=True))
     generator, optimizer = ready["generator"], ready["optimizer"]
+    score = OBJECTIVES[config.objective]()
     feature_loss = _feature_loss(config, run) if config.lambda_feature else None
     gain, units = network.ab_gain, network.ab_gain / SPREAD_UNIT
 
@@ -167,17 +170,19 @@ def train(config: Config) -> None:
                 loss = loss + config.lambda_feature * distance
                 run.report(features=distance)
             if config.lambda_adv:
-                critic, score = ready["critic"], Wasserstein()
+                critic = ready["critic"]
                 critic.requires_grad_(True)
                 scores = critic(lightness, ab), critic(lightness, fake.detach())
-                distance = score.critic(*scores)
-                penalty = gradient_penalty(full_precision(judge), lightness, ab, fake.detach())
-                run.accelerator.backward(distance + config.lambda_gp * penalty)
+                critic_loss = score.critic(*scores)
+                if config.objective == "wgan":
+                    penalty = gradient_penalty(full_precision(judge), lightness, ab, fake.detach())
+                    critic_loss = critic_loss + config.lambda_gp * penalty
+                run.accelerator.backward(critic_loss)
                 ready["critic_optimizer"].step()
                 ready["critic_optimizer"].zero_grad()
                 critic.requires_grad_(False)
                 loss = loss + config.lambda_adv * score.generator(judge(lightness, fake))
-                run.report(distance=-distance, penalty=penalty)
+                run.report(critic=critic_loss)
             run.accelerator.backward(loss)
             optimizer.step()
             optimizer.zero_grad()
