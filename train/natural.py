@@ -42,7 +42,7 @@ class Config(Options):
     """Passes over the data set."""
     output_dir: Path = Path("runs/natural")
     """Folder of the variant, with checkpoints/ beside it."""
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 1e-3
     """Learning rate of the decoder after the warm-up."""
     encoder_rate: float = 0.15
     """The encoder's learning rate as a share of the decoder's."""
@@ -54,14 +54,14 @@ class Config(Options):
     """Keep the learning rate, or lower it to 0 over the whole run."""
     ema_decay: float | None = 0.999
     """Publish a running mean of the weights with this decay a step."""
-    crop_size: int | None = None
-    """Pixels of a training crop's side; by default --resolution. Smaller ones are faster, and the
+    crop_size: int = 128
+    """Pixels of a training crop's side, if --resolution is larger: small crops are faster, and the
     network takes any size."""
     aged: float = 0.5
     """Share of the photos that the network sees aged like archives."""
     max_zoom: float = 1.6
     """How much larger than the crop a photo's short side may be."""
-    saturation_weight: float = 1.0
+    saturation_weight: float = 0.0
     """Added weight of a pixel with a chroma of 20 Lab units, in the regression."""
     rebalance: bool = True
     """Classification: weigh rare colours more."""
@@ -98,7 +98,7 @@ class Config(Options):
     @property
     def side(self) -> int:
         """Pixels of a training crop's side."""
-        return self.crop_size or self.network.resolution
+        return min(self.crop_size, self.network.resolution)
 
 
 def train(config: Config) -> None:
