@@ -93,6 +93,7 @@ class Colorizer:
                 raise OptionError(f"seed is {seed}; it must be 0 or more, and below 2^63.")
             source = torch.Generator().manual_seed(seed)
             extra["noise"] = torch.randn(len(lightness), noise_dim, generator=source)
+            extra["noise"] *= getattr(self.generator, "TEMPERATURE", 1.0)
             if seed == 0 and getattr(self.generator, "ZERO_NOISE_IS_BEST", False):
                 extra["noise"].zero_()
         try:
