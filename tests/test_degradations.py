@@ -90,12 +90,16 @@ def test_any_film_leaves_a_grey_ramp_as_it_is():
         np.testing.assert_allclose(grey, RAMP, atol=2e-4)
 
 
+def _srgb(light):
+    return 1.055 * light ** (1 / 2.4) - 0.055
+
+
 def test_film_adds_light_in_its_shares():
-    # Half the light of a channel at 1 is 0.5 ** (1 / 2.2) = 0.7297 of a level of grey.
-    assert film(flat(0, 1, 0), (0.2, 0.5, 0.3)).flat[0] == pytest.approx(0.7297, abs=1e-4)
-    # Light 0.5 ** 2.2 = 0.2176 from red, 0.3 from blue: 0.2 * 0.2176 + 0.3 = 0.3435.
+    # Half the light is 1.055 * 0.5 ** (1 / 2.4) - 0.055 = 0.7354 of a level of sRGB grey.
+    assert film(flat(0, 1, 0), (0.2, 0.5, 0.3)).flat[0] == pytest.approx(0.7354, abs=1e-4)
+    # Level 0.5 is light ((0.5 + 0.055) / 1.055) ** 2.4 = 0.2140: 0.2 * 0.2140 + 0.3 = 0.3428.
     both = film(flat(0.5, 0, 1), (0.2, 0.5, 0.3)).flat[0]
-    assert both == pytest.approx(0.3435 ** (1 / 2.2), abs=1e-4)
+    assert both == pytest.approx(_srgb(0.3428), abs=1e-4)
 
 
 def test_orthochromatic_film_makes_red_dark_and_blue_light():
@@ -130,7 +134,7 @@ class Drawn(random.Random):
 def test_panchromatic_film_sees_what_was_drawn_over_its_sum():
     for rgb, share in (((1, 0, 0), 0.5), ((0, 1, 0), 0.125), ((0, 0, 1), 0.375)):
         grey = panchromatic(flat(*rgb), Drawn(4.0, 1.0, 3.0)).flat[0]
-        assert grey == pytest.approx(share ** (1 / 2.2), abs=1e-4)
+        assert grey == pytest.approx(_srgb(share), abs=1e-4)
 
 
 def test_fading_lifts_blacks_and_dulls_whites():
