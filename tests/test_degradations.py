@@ -1,6 +1,5 @@
 """What time and film do to a photo, each by what it is known to do."""
 
-import pickle
 import random
 
 import numpy as np
@@ -251,11 +250,3 @@ def test_the_stated_share_of_photos_is_aged():
     assert sum(aged(1.0, seed) for seed in range(100)) > 90
     count = sum(aged(0.25, seed) for seed in range(300))
     assert 300 * 0.25 * 0.6 < count < 300 * 0.25 * 1.4
-
-
-def test_a_view_can_be_sent_to_workers():
-    view = AgedCrop(0.3, 1.5)
-    again = pickle.loads(pickle.dumps(view))
-    photo = make_photo(40, 40)
-    one, two = (each(photo, 16, random.Random(4)) for each in (view, again))
-    assert again == view and np.array_equal(one, two)

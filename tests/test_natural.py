@@ -103,3 +103,13 @@ def test_options_of_natural_that_make_no_sense_are_refused(
 ):
     with pytest.raises(error, match=message):
         run_here("natural", photo_folder, tmp_path, more.format(backbone=backbone))
+
+
+def test_worker_processes_make_the_aged_crops(photo_folder, tmp_path):
+    """The same photos, aged alike, as without workers: the same losses."""
+    folders = [tmp_path / str(workers) for workers in (0, 1)]
+    for workers, folder in enumerate(folders):
+        more = f"--aged 1 {STEPS} --dataloader_num_workers {workers}"
+        run_here("natural", photo_folder, folder, more)
+    alone, helped = (log_of(folder) for folder in folders)
+    assert [row["generator"] for row in alone] == [row["generator"] for row in helped]

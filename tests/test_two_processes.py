@@ -178,7 +178,8 @@ def results(tmp_path_factory):
         door.bind(("127.0.0.1", 0))
         port = door.getsockname()[1]
     torch.multiprocessing.spawn(one_of_two, args=(port, folder), nprocs=2)
-    return train_all(METHODS), [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    files = [folder / f"{rank}.pt" for rank in range(2)]
+    return train_all(METHODS), [torch.load(file, weights_only=True) for file in files]
 
 
 def apart(one, two, tolerance):
