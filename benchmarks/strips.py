@@ -2,9 +2,9 @@
 
     python benchmarks/strips.py --variant natural --output model_cards/natural/samples
 
-Writes strips.png (every bundled variant side by side), alternatives.png (other seeds) and
-failures.png (the worst by CIEDE2000). The photographs are those that come with scikit-image
-and, where it is installed, with scikit-learn.
+Writes strips.jpg (every bundled variant side by side), alternatives.jpg (other seeds, and how
+unsure the network is) and failures.jpg (the worst by CIEDE2000). The photographs are those that
+come with scikit-image and, where it is installed, with scikit-learn.
 """
 
 import importlib.util
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import torch
 import tyro
 from PIL import Image, ImageDraw, ImageFont
 from skimage import data
@@ -24,7 +25,8 @@ from colorhub.metrics import ciede2000
 from colorhub.photos import save_photo
 from colorhub.samples import bundled_photos
 
-HEIGHT = 176  # pixels
+HEIGHT = 144  # pixels
+UNSURE = 40.0  # Lab units of uncertainty that are shown as white
 Strip: TypeAlias = list[tuple[str, Image.Image]]
 """Captions and pictures."""
 
@@ -81,13 +83,18 @@ def main(config: Config) -> None:
         worse = ciede2000(np.asarray(photo), np.asarray(result))
         strip += [(f"{config.variant}, CIEDE2000 {worse:.1f}", result), ("truth", photo)]
         strips.append((worse, strip))
-        seeds.append([(f"seed {seed}", own.colorize(photo, seed=seed)) for seed in range(5)])
+        seeds.append([(f"seed {seed}", own.colorize(photo, seed=seed)) for seed in range(8)])
+        if own.knows_uncertainty:
+            unsure = own.uncertainty(photo)
+            levels = (unsure[0, 0] * (255 / UNSURE)).clamp(0, 255).to(torch.uint8).numpy()
+            shown = Image.fromarray(levels).resize(photo.size)
+            seeds[-1].append((f"unsure, on average {unsure.mean():.0f}", shown))
     worst = sorted(strips, key=lambda each: -each[0])[: config.failures]
-    save_photo(sheet([strip for _, strip in strips]), config.output / "strips.png")
+    save_photo(sheet([strip for _, strip in strips]), config.output / "strips.jpg")
     save_photo(
-        sheet([strip[:1] + strip[-2:] for _, strip in worst]), config.output / "failures.png"
+        sheet([strip[:1] + strip[-2:] for _, strip in worst]), config.output / "failures.jpg"
     )
-    save_photo(sheet(seeds), config.output / "alternatives.png")
+    save_photo(sheet(seeds), config.output / "alternatives.jpg")
 
 
 if __name__ == "__main__":

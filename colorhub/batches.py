@@ -138,7 +138,8 @@ class PhotoBatches(IterableDataset[Batch]):
                 continue
             rows += 1
             try:
-                photo = decode_row(row, at_least=self.resolution)
+                # Twice the crop's side: a crop may be of less than the whole short side.
+                photo = decode_row(row, at_least=2 * self.resolution)
                 if is_grey(photo):
                     raise PhotoError(f"{row_name(row)} is grey")
             except PhotoError as error:

@@ -137,10 +137,11 @@ class _Facts:
         for path in sorted(self.place.glob("*/results.json")):
             try:
                 other = _Facts(path.parent, path.parent.name)
-            except (VariantError, KeyError):
+                same = other.config["weights_sha256"] == self.config["weights_sha256"]
+                fits = not same and other.results and other.measured_on == self.measured_on
+            except (VariantError, LookupError, TypeError, ValueError, AttributeError):
                 continue  # the place may be anyone's: what is no variant is passed over
-            same = other.config["weights_sha256"] == self.config["weights_sha256"]
-            if not same and other.results and other.measured_on == self.measured_on:
+            if fits:
                 yield other
 
 

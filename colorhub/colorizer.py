@@ -3,7 +3,9 @@
 import os
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,21 +85,24 @@ class Colorizer:
     def __call__(self, lightness: Tensor, *, seed: int = 0) -> Tensor:
         """Lightness (N, 1, H, W) in [-1, 1] to ab (N, 2, H, W) in [-1, 1], on the CPU.
 
-        Variants with noise draw it from `seed`: the same seed, the same colours. Of those that
-        have likeliest colours, seed 0 gives them. If the
-        accelerator runs out of memory the work moves to the CPU, with a warning.
+        Variants with noise draw it from `seed`: the same seed, the same colours. Of those with
+        alternatives seed 0 gives the likeliest colours, the next seeds one alternative each, and
+        then all over again. If the accelerator runs out of memory the work moves to the CPU, with
+        a warning.
         """
-        extra = {}
-        if noise_dim := getattr(self.generator.config, "noise_dim", 0):
-            if not 0 <= seed < 2**63:
-                raise OptionError(f"seed is {seed}; it must be 0 or more, and below 2^63.")
+        if self.has_alternatives and not 0 <= seed < 2**63:
+            raise OptionError(f"seed is {seed}; it must be 0 or more, and below 2^63.")
+        extra: dict[str, Any] = {}
+        if isinstance(self.generator, MobileUNet):
+            extra["choice"] = seed % (self.generator.config.alternatives + 1)
+        elif noise_dim := getattr(self.generator.config, "noise_dim", 0):
             source = torch.Generator().manual_seed(seed)
             extra["noise"] = torch.randn(len(lightness), noise_dim, generator=source)
-            extra["noise"] *= getattr(self.generator, "TEMPERATURE", 1.0)
-            if seed == 0 and getattr(self.generator, "ZERO_NOISE_IS_BEST", False):
-                extra["noise"].zero_()
+        return self._run(lambda lightness: self.generator(lightness, **extra), lightness)
+
+    def _run(self, network: Callable[[Tensor], Tensor], lightness: Tensor) -> Tensor:
         try:
-            return self._forward(lightness, extra)
+            return self._forward(network, lightness)
         except RuntimeError as error:  # torch.OutOfMemoryError is one; MPS has none of its own
             if "out of memory" not in str(error):
                 raise
@@ -106,12 +111,10 @@ class Colorizer:
             )
             self.device = torch.device("cpu")
             self.generator.to(self.device)
-            return self._forward(lightness, extra)
+            return self._forward(network, lightness)
 
-    def _forward(self, lightness: Tensor, extra: dict[str, Tensor]) -> Tensor:
-        lightness = lightness.to(self.device, memory_format=torch.channels_last)
-        extra = {name: value.to(self.device) for name, value in extra.items()}
-        return self.generator(lightness, **extra).float().cpu()
+    def _forward(self, network: Callable[[Tensor], Tensor], lightness: Tensor) -> Tensor:
+        return network(lightness.to(self.device, memory_format=torch.channels_last)).float().cpu()
 
     def colorize(self, photo: Photo, *, strength: float = 1.0, seed: int = 0) -> Image.Image:
         """The photo in colour: PIL RGB, upright, at the photo's own size.
@@ -135,10 +138,15 @@ class Colorizer:
         return self(self._lightness(photo, resolution), seed=seed) * self.generator.config.ab_gain
 
     @property
+    def has_alternatives(self) -> bool:
+        """Whether another seed gives other colours."""
+        config = self.generator.config
+        return getattr(config, "noise_dim", 0) + getattr(config, "alternatives", 0) > 0
+
+    @property
     def knows_uncertainty(self) -> bool:
         """Whether `uncertainty` can be asked: the variant predicts a distribution of colours."""
-        config = self.generator.config
-        return isinstance(config, MobileUNet.Config) and config.tells_uncertainty
+        return getattr(self.generator.config, "tells_uncertainty", False)
 
     @torch.inference_mode()
     def uncertainty(self, photo: Photo) -> Tensor:
@@ -150,9 +158,12 @@ class Colorizer:
         """
         generator = self.generator
         if not (isinstance(generator, MobileUNet) and self.knows_uncertainty):
-            raise OptionError(f"{type(generator).__name__} does not say how sure it is.")
-        lightness = self._lightness(open_photo(photo)).to(self.device)
-        return generator.uncertainty(lightness).float().cpu() * generator.config.ab_gain
+            raise OptionError(
+                f"A {type(generator).__name__} does not say how sure it is: choose a variant of "
+                "which `knows_uncertainty` is true."
+            )
+        lightness = self._lightness(open_photo(photo))
+        return self._run(generator.uncertainty, lightness) * generator.config.ab_gain
 
     def _lightness(self, photo: Image.Image, resolution: int | None = None) -> Tensor:
         if resolution is None:

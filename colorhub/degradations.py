@@ -2,7 +2,8 @@
 
 An old photograph is no desaturated new one. Each degradation takes a colour photo or its grey
 version as float arrays in [0, 1] and gives grey (H, W); `age` applies several with random
-strengths. Sizes are shares of the short side, so a degradation looks alike at any resolution.
+strengths. Sizes but those of grain and JPEG's blocks are shares of the short side, so that most
+degradations look alike at any resolution.
 """
 
 import io

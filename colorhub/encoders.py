@@ -140,7 +140,10 @@ class Encoder(nn.Module):
         folded = _folded_timm(tensors) if "conv_stem.weight" in tensors else _in_order(tensors)
         own = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
         if len(folded) < len(own):
-            raise OptionError(f"The backbone has {len(folded)} layers, this encoder {len(own)}.")
+            raise OptionError(
+                f"The backbone has {len(folded)} layers, this encoder {len(own)}: give the "
+                "--backbone of the network that --encoder names."
+            )
         with torch.no_grad():
             for n, (conv, (weight, bias)) in enumerate(zip(own, folded, strict=False)):
                 if n == 0 and conv.in_channels == 1:
@@ -148,17 +151,20 @@ class Encoder(nn.Module):
                 if conv.weight.shape != weight.shape or conv.bias is None:
                     raise OptionError(
                         f"The backbone's layer {n} has the shape {tuple(weight.shape)}, this "
-                        f"encoder's {tuple(conv.weight.shape)}: it is another network."
+                        f"encoder's {tuple(conv.weight.shape)}: it is another network than "
+                        "--encoder names."
                     )
                 conv.weight.copy_(weight)
                 conv.bias.copy_(bias)
 
 
 def _convolve(conv: nn.Module, x: Tensor) -> Tensor:
-    if isinstance(conv, nn.Conv2d) and conv.groups > 1 and conv.stride != (1, 1):
-        # On CPUs their gradients in bf16 take three to forty times as long as in fp32.
-        with torch.autocast(x.device.type, enabled=x.device.type != "cpu"):
-            return conv(x.float() if x.device.type == "cpu" else x)
+    strided = isinstance(conv, nn.Conv2d) and conv.groups > 1 and conv.stride != (1, 1)
+    on_cpu = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    if strided and on_cpu and torch.is_grad_enabled():
+        # There their gradients in bf16 take three to forty times as long as in fp32.
+        with torch.autocast("cpu", enabled=False):
+            return conv(x.float())
     return conv(x)
 
 

@@ -169,7 +169,7 @@ def _copy(files: list[Path], source: Path, folder: Path) -> None:
 
 def _papers(folder: Path) -> list[Path]:
     named = [folder / name for name in _PAPERS]
-    return [*filter(Path.is_file, named), *sorted(folder.glob("samples/*.png"))]
+    return [*filter(Path.is_file, named), *sorted(folder.glob("samples/*.[pj][np]g"))]
 
 
 def create(name: str, *, private: bool = False, token: str | bool | None = None) -> str:

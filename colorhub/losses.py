@@ -1,7 +1,10 @@
 """How far predicted colours are from true ones: the losses that `natural` was chosen from.
 
-All take ab (N, 2, H, W) in Lab units and give fp32 scalars, means over the batch.
+All give fp32 scalars, means over the batch. ab is (N, 2, H, W), in Lab units where nothing else
+is said.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -41,22 +44,48 @@ def _colorfulness(rgb: Tensor) -> Tensor:
     return spread + 0.3 * (opponents.mean(dim=2).square().sum(1) + 1e-6).sqrt()
 
 
-def low_rank_gaussian(error: Tensor, shifts: Tensor, log_variance: Tensor) -> Tensor:
-    """Negative log-likelihood of errors (N, 2, H, W) a value, under a Gaussian over the picture.
+def relative_square(maps: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """Mean square of what maps lack of wanted ones, in units of the wanted ones' own.
 
-    Its covariance is diagonal, exp(log_variance) (N, 2, H, W), plus the products of the K shifts
-    (N, K, 2, H, W) with themselves (Monteiro et al., "Stochastic Segmentation Networks", 2020).
+    For the distillation of features: a student that sees grey is to find what its teacher finds
+    in colour (Hinton et al. 2015; on features Romero et al., "FitNets", 2015).
     """
-    with torch.autocast(error.device.type, enabled=False):
-        count = error[0].numel()
-        variance = log_variance.float().clamp(-10, 10).exp()
-        gaussian = torch.distributions.LowRankMultivariateNormal(
-            torch.zeros(len(error), count, device=error.device),
-            shifts.float().flatten(2).transpose(1, 2),
-            variance.flatten(1),
-            validate_args=False,
-        )
-        return -gaussian.log_prob(error.float().flatten(1)).mean() / count
+    parts = [
+        F.mse_loss(ours.float(), theirs.float()) / mean_over_ranks(theirs.float().square().mean())
+        for ours, theirs in zip(maps, wanted, strict=True)
+    ]
+    return torch.stack(parts).mean()
+
+
+def features(seen: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """Perceptual distance (Johnson et al. 2016): L1 of a backbone's maps of 1/4 to 1/16."""
+    pairs = zip(seen[1:4], wanted[1:4], strict=True)
+    return torch.stack([F.l1_loss(ours.float(), theirs.float()) for ours, theirs in pairs]).mean()
+
+
+def nearest(error: Tensor, shifts: Tensor, *, relaxed: float = 0.05) -> Tensor:
+    """Smooth L1 of errors (N, 2, H, W) and the nearest of K shifts (N, K, 2, H, W) of each photo.
+
+    A share of `relaxed` goes to all alike, so that none is left behind, and the less often one is
+    nearest on photos like this, the closer to plain it stays. After Rupprecht et al. ("Learning
+    in an Uncertain World", 2017), who leave the nearest out of that share.
+    """
+    wanted = error[:, None].expand_as(shifts)
+    distance = F.smooth_l1_loss(shifts.float(), wanted, beta=2.0, reduction="none")
+    distance = distance.mean(dim=(2, 3, 4))
+    return ((1 - relaxed) * distance.amin(1) + relaxed * distance.mean(1)).mean()
+
+
+def laplace(error: Tensor, log_scale: Tensor) -> Tensor:
+    """Negative log-likelihood, less a constant, of errors (N, 2, H, W) a pixel.
+
+    Under a density in the plane of ab that falls as exp(-distance / scale), with the logarithm of
+    the scale (N, 1, H, W) in the errors' unit, whichever it is: the mean distance is twice the
+    scale, its mean square six times the square of it.
+    """
+    log_scale = log_scale.float()
+    distance = error.float().norm(dim=1, keepdim=True)
+    return (distance * (-log_scale).exp() + 2 * log_scale).mean()
 
 
 class Rarity(torch.nn.Module):

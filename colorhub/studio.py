@@ -122,7 +122,7 @@ def _result(colouring: Colouring, written: float) -> Result:
         start = time.perf_counter()
         ab = colorizer.predict(picture, seed=seed)
         seconds = time.perf_counter() - start
-    several = getattr(colorizer.generator.config, "noise_dim", 0) > 0
+    several = colorizer.has_alternatives
     knows, device = colorizer.knows_uncertainty, colorizer.device.type
     return Result(variant, seed, ab, seconds, device, several, knows)
 
@@ -199,13 +199,16 @@ def others(shown: Shown, picked: Colouring) -> Iterator[Shown]:
     mine = [each for each in shown.colourings if each.variant == picked.variant]
     compared = [each for each in shown.colourings if each.seed == shown.seed]
     after = compared.index(mine[0]) + 1
-    for seed in [seed for seed in range(OTHERS + 1) if seed != shown.seed][:OTHERS]:
+    for seed in range(2 * OTHERS + 1):
+        if len(mine) > OTHERS:
+            return
         other = replace(picked, seed=seed)
-        if other not in mine:
-            colours(other)
-            mine.append(other)
-            names = (*compared[:after], *mine[1:], *compared[after:])
-            yield replace(shown, colourings=names)
+        ab = colours(other).ab
+        if any(torch.equal(ab, colours(each).ab) for each in mine):
+            continue  # seeds begin again once a variant has shown all that it knows
+        mine.append(other)
+        names = (*compared[:after], *mine[1:], *compared[after:])
+        yield replace(shown, colourings=names)
 
 
 def painted(

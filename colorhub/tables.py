@@ -65,6 +65,18 @@ def robustness_tables(results: dict[str, Any]) -> str:
         "Colours predicted from a degraded photo and painted on the clean one:",
         _table(["what the network sees", *map(_head, _JUDGED)], degradations),
     ]
+    if hues := figures.get("hues"):
+        parts += [
+            "By the true colour of a pixel, in Lab units; what is painted counts in its direction:",
+            _table(
+                ["true colour", "share of pixels", "chroma", "painted", "error of ab"],
+                (
+                    [name, f"{each['share']:.0%}"]
+                    + [f"{each[key]:.1f}" for key in ("chroma", "painted", "error")]
+                    for name, each in hues.items()
+                ),
+            ),
+        ]
     if chosen := figures.get("alternatives"):
         names = {
             "first": "CIEDE2000 of seed 0",

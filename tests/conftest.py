@@ -51,7 +51,7 @@ TINY = {
     "ResUNet": ResUNet.Config(resolution=32, width=4, depth=2, noise_dim=2, ab_gain=100.0),
     "Autoencoder": Autoencoder.Config(resolution=32, width=4, ab_gain=110.0),
     "MobileUNet": MobileUNet.Config(
-        resolution=32, width=4, ab_gain=100.0, encoder="mobilenet_v2_100", noise_dim=2, queries=3
+        resolution=32, width=4, ab_gain=100.0, queries=3, saturation=1.5, alternatives=5
     ),
 }
 

@@ -4,19 +4,23 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from conftest import make_generator, make_photo
+from conftest import TINY, make_generator, make_photo
 from PIL import Image
 from skimage.color import rgb2lab
 
 from colorhub import Colorizer, NotFoundError, OptionError, PhotoError
 from colorhub.colorizer import paint
-from colorhub.generators import MobileUNet
-from colorhub.generators.mobileunet import SPREAD_UNIT
+from colorhub.generators import ARCHITECTURES
 
 
 @pytest.fixture
 def colorizer():
     return Colorizer(make_generator(), device="cpu")
+
+
+def colorizer_of(architecture, **changes):
+    generator = ARCHITECTURES[architecture](replace(TINY[architecture], **changes))
+    return Colorizer(generator, device="cpu")
 
 
 def lightness_of(picture):
@@ -73,19 +77,39 @@ def test_a_seed_fixes_the_colours_and_another_gives_others(colorizer, photo):
     assert not np.array_equal(first, other)
 
 
-def test_seed_0_gives_the_likeliest_colours_where_there_are_such(photo):
+@torch.no_grad()
+def test_seeds_go_round_the_likeliest_colours_and_the_alternatives():
     colorizer = Colorizer(make_generator("MobileUNet"), device="cpu")
     lightness = torch.rand(2, 1, 32, 40) * 2 - 1
-    with torch.no_grad():
-        mean = colorizer.generator(lightness)
-    torch.testing.assert_close(colorizer(lightness, seed=0), mean)
-    results = [colorizer(lightness, seed=seed) for seed in (0, 1, 2, 1)]
-    assert torch.equal(results[1], results[3])
-    for one, other in combinations(results[:3], 2):
+    choices = [colorizer.generator(lightness, choice) for choice in range(6)]
+    for one, other in combinations(choices, 2):
         assert (one - other).abs().max() > 0.01
-    first, again, other = (np.asarray(colorizer.colorize(photo, seed=s)) for s in (0, 0, 1))
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
+    for seed, choice in ((0, 0), (1, 1), (5, 5), (6, 0), (7, 1), (2**63 - 1, (2**63 - 1) % 6)):
+        assert torch.equal(colorizer(lightness, seed=seed), choices[choice])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+@pytest.mark.parametrize("architecture", ["ResUNet", "MobileUNet"])
+def test_a_seed_that_is_none_is_refused(architecture, seed):
+    with pytest.raises(OptionError, match=f"seed is {seed}; it must be 0 or more"):
+        colorizer_of(architecture)(torch.zeros(1, 1, 32, 32), seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "several"),
+    [
+        ("ResUNet", {}, True),
+        ("ResUNet", {"noise_dim": 0}, False),
+        ("Autoencoder", {}, False),
+        ("MobileUNet", {}, True),
+        ("MobileUNet", {"alternatives": 0}, False),
+    ],
+)
+def test_a_variant_has_alternatives_where_another_seed_gives_others(architecture, changes, several):
+    colorizer = colorizer_of(architecture, **changes)
+    lightness = torch.rand(1, 1, 32, 32) * 2 - 1
+    alike = torch.equal(colorizer(lightness, seed=0), colorizer(lightness, seed=1))
+    assert colorizer.has_alternatives is several and alike is not several
 
 
 def test_a_variant_that_knows_says_how_unsure_its_colours_are(photo):
@@ -96,23 +120,22 @@ def test_a_variant_that_knows_says_how_unsure_its_colours_are(photo):
     assert unsure.dtype == torch.float32 and (unsure > 0).all()
     grey = colorizer.uncertainty(np.asarray(photo.convert("L")))
     assert grey.shape == unsure.shape
-    # It is in Lab units: the spread that is learned of zeros is one unit in both channels.
-    generator = colorizer.generator
+    # It is in Lab units: of a scale of 0.1, which is 10 of them, the root of six times its square;
+    # a saturation of 1.5 adds half of what is learned, here 0.12 and 0.16.
+    scale, mean = colorizer.generator.scale, colorizer.generator.mean
     with torch.no_grad():
-        for layer in (generator.spread, generator.shifts):
-            layer.weight.zero_()
-            layer.bias.zero_()
-    torch.testing.assert_close(
-        colorizer.uncertainty(photo), torch.full_like(unsure, SPREAD_UNIT * 2**0.5)
-    )
+        scale.weight.zero_()
+        scale.bias.fill_(np.log(0.1))
+        mean.weight.zero_()
+        mean.bias.copy_(torch.tensor([0.12, 0.16]))
+    expected = torch.full_like(unsure, (600 + 10**2) ** 0.5)
+    torch.testing.assert_close(colorizer.uncertainty(photo), expected)
 
 
 @pytest.mark.parametrize("architecture", ["ResUNet", "Autoencoder", "MobileUNet"])
 def test_a_variant_that_does_not_know_how_sure_it_is_says_so(architecture, photo):
-    generator = make_generator(architecture)
-    if architecture == "MobileUNet":
-        generator = MobileUNet(replace(generator.config, noise_dim=0))
-    colorizer = Colorizer(generator, device="cpu")
+    changes = {"alternatives": 0} if architecture == "MobileUNet" else {}
+    colorizer = colorizer_of(architecture, **changes)
     assert not colorizer.knows_uncertainty
     with pytest.raises(OptionError, match=f"{architecture} does not say how sure it is"):
         colorizer.uncertainty(photo)

@@ -5,7 +5,6 @@ from conftest import TINY, make_generator
 
 from colorhub.errors import OptionError
 from colorhub.generators import ARCHITECTURES, MobileUNet
-from colorhub.generators.mobileunet import SPREAD_UNIT
 from colorhub.palette import colours
 
 
@@ -30,11 +29,11 @@ def test_noise_changes_the_colours_and_a_given_noise_fixes_them():
 
 
 MOBILE = {
-    "regression": {"noise_dim": 2},
-    "regression, no noise": {"noise_dim": 0},
-    "regression, queries": {"noise_dim": 2, "queries": 3},
-    "classification": {"noise_dim": 0, "head": "classification"},
-    "classification, queries": {"noise_dim": 0, "head": "classification", "queries": 3},
+    "regression": {"alternatives": 3, "queries": 0, "saturation": 1.5},
+    "regression, no alternatives": {"alternatives": 0, "queries": 0},
+    "regression, queries": {"alternatives": 3, "queries": 3},
+    "classification": {"alternatives": 0, "head": "classification", "queries": 0},
+    "classification, queries": {"alternatives": 0, "head": "classification", "queries": 3},
 }
 
 
@@ -56,17 +55,21 @@ def test_a_mobile_unet_trains_on_parts_of_what_it_gives(mobile, size):
     if mobile.config.head == "classification":
         mobile.classes.bias[colours().abs().amax(1).argmax()] = 1000.0  # the farthest from grey
     lightness = torch.rand(2, 1, *size) * 2 - 1
-    ab, (mean, *parts) = mobile(lightness), mobile(lightness, parts=True)
+    ab = mobile(lightness)
+    first, second, mean, *parts = mobile(lightness, parts=True)
     assert ab.shape == mean.shape == (2, 2, *size)
     assert ab.abs().max() <= 1 < mean.abs().max()  # what is trained is not cut off
-    torch.testing.assert_close(ab, mean.clamp(-1, 1))
+    factor = mobile.config.saturation if mobile.config.head == "regression" else 1
+    torch.testing.assert_close(ab, (factor * mean).clamp(-1, 1))
     half = tuple(-(-side // 32) * 16 for side in size)
     config = mobile.config
     if config.head == "classification":
         shapes = [(2, len(colours()), half[0] // 2, half[1] // 2)]
     else:
-        shapes = [(2, 2, *half), (2, 2, 2, *half), (2, 2, *half)] if config.noise_dim else []
+        shapes = [(2, 2, *half), (2, 3, 2, *half), (2, 1, *half)] if config.alternatives else []
     assert [tuple(part.shape) for part in parts] == shapes
+    deepest = [(2, half[0] // times, half[1] // times) for times in (8, 16)]
+    assert [(len(x), *x.shape[2:]) for x in (first, second)] == deepest
 
 
 @torch.no_grad()
@@ -74,35 +77,43 @@ def test_a_mobile_unet_says_how_far_its_colours_may_be_off(mobile):
     if not mobile.config.tells_uncertainty:
         return
     lightness = torch.rand(1, 1, 32, 32) * 2 - 1
-    unsure, (_, *parts) = mobile.uncertainty(lightness), mobile(lightness, parts=True)
+    unsure, parts = mobile.uncertainty(lightness), mobile(lightness, parts=True)
     gain = mobile.config.ab_gain
     if mobile.config.head == "classification":
-        draws = torch.distributions.Categorical(logits=parts[0][0].permute(1, 2, 0)).sample((4000,))
+        logits = parts[-1][0].permute(1, 2, 0)
+        draws = torch.distributions.Categorical(logits=logits).sample((4000,))
         samples = colours()[draws].permute(0, 3, 1, 2) / gain
     else:
-        _, shifts, log_variance = (part[0] for part in parts)
-        noise, own = torch.randn(4000, 2), torch.randn(4000, *log_variance.shape)
-        samples = torch.einsum("nk,kchw->nchw", noise, shifts)
-        samples += own * (log_variance / 2).exp() * SPREAD_UNIT / gain
+        # A density in the plane that falls as exp(-distance / scale): the distance is Gamma's.
+        scale = parts[-1][0, 0].exp()
+        distance = torch.distributions.Gamma(2.0, 1 / scale).sample((4000,))
+        angle = torch.rand_like(distance) * 2 * torch.pi
+        samples = torch.stack((distance * angle.cos(), distance * angle.sin()), dim=1)
     deviation = samples.var(0).sum(0).sqrt()[None, None]
     expected = F.interpolate(deviation, scale_factor=32 // deviation.shape[2], mode="bilinear")
-    assert unsure.shape == (1, 1, 32, 32) and unsure.min() >= 0
+    assert unsure.shape == (1, 1, 32, 32) and unsure.min() > 0
     torch.testing.assert_close(unsure, expected, rtol=0.1, atol=1e-3)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (50, 45)])
 @torch.no_grad()
-def test_noise_weighs_the_maps_along_which_colours_shift():
+def test_the_uncertainty_has_the_input_s_size(mobile, size):
+    if mobile.config.tells_uncertainty:
+        unsure = mobile.uncertainty(torch.rand(2, 1, *size) * 2 - 1)
+        assert unsure.shape == (2, 1, *size) and (unsure > 0).all()
+
+
+@torch.no_grad()
+def test_a_choice_adds_one_shift_to_the_likeliest_colours():
     generator = make_generator("MobileUNet")
     lightness = torch.rand(2, 1, 32, 32) * 2 - 1
-    mean, half_size, shifts, _ = generator(lightness, parts=True)
-    noise = torch.tensor([[0.5, -1.0], [0.0, 2.0]])
-    moved = half_size.clone()
-    moved[0] += 0.5 * shifts[0, 0] - shifts[0, 1]
-    moved[1] += 2 * shifts[1, 1]
-    expected = F.interpolate(moved, scale_factor=2, mode="bilinear").clamp(-1, 1)
-    assert not torch.allclose(expected, mean, atol=1e-3)
-    torch.testing.assert_close(generator(lightness, noise), expected)
-    torch.testing.assert_close(generator(lightness, 0 * noise), generator(lightness))
+    _, _, likeliest, half_size, shifts, _ = generator(lightness, parts=True)
+    torch.testing.assert_close(generator(lightness, 0), (1.5 * likeliest).clamp(-1, 1))
+    for choice in range(1, generator.config.alternatives + 1):
+        moved = half_size + shifts[:, choice - 1]
+        expected = F.interpolate(moved, scale_factor=2, mode="bilinear").clamp(-1, 1)
+        assert not torch.allclose(expected, likeliest, atol=1e-3)
+        torch.testing.assert_close(generator(lightness, choice), expected)
 
 
 @pytest.mark.parametrize(
@@ -110,8 +121,10 @@ def test_noise_weighs_the_maps_along_which_colours_shift():
     [
         ({"encoder": "resnet50"}, "mobilenet_v2_100"),
         ({"head": "regresion"}, "regression, classification"),
-        ({"head": "classification"}, "--noise_dim 0"),
+        ({"head": "classification"}, "has no --alternatives"),
+        ({"alternatives": -1}, "0 or more"),
         ({"queries": -1}, "0 or more"),
+        ({"saturation": 0.0}, "above 0"),
         ({"width": 0}, "1 or more"),
         ({"width": 5, "queries": 2}, "must be even"),
     ],

@@ -51,54 +51,88 @@ def test_the_colourfulness_of_grey_has_a_gradient():
     assert grey.grad is not None and grey.grad.isfinite().all()
 
 
-def spread_of(n=2, k=3, height=2, width=3):
+def guesses(n=2, k=3, height=2, width=3):
     torch.manual_seed(0)
     return (
         torch.randn(n, 2, height, width),
         torch.randn(n, k, 2, height, width, requires_grad=True),
-        torch.randn(n, 2, height, width, requires_grad=True),
+        torch.randn(n, 1, height, width, requires_grad=True),
     )
 
 
-def test_the_low_rank_gaussian_is_the_dense_one():
-    error, shifts, log_variance = spread_of()
-    expected = []
-    for one, across, own in zip(error, shifts.detach(), log_variance.detach(), strict=True):
-        covariance = torch.diag(own.flatten().exp())
-        for shift in across:
-            covariance += torch.outer(shift.flatten(), shift.flatten())
-        dense = torch.distributions.MultivariateNormal(torch.zeros(12), covariance)
-        expected.append(-dense.log_prob(one.flatten()) / 12)
-    loss = losses.low_rank_gaussian(error, shifts, log_variance)
-    torch.testing.assert_close(loss, torch.stack(expected).mean())
+# Two photos of one pixel and two shifts, whose distances are known (beta 2, mean of a and b):
+# of the first photo (0 + 3) / 2 and (9 + 0) / 2, of the second (9 + 9) / 2 and (0 + 5) / 2.
+ERROR = torch.cat((pixel(10, 0), pixel(0, -6)))
+SHIFTS = torch.stack((pixel(10, 4), pixel(0, 0)), dim=1).repeat(2, 1, 1, 1, 1)
 
 
-def test_without_shifts_it_is_a_normal_distribution_s():
-    error, _, log_variance = spread_of(k=0)
-    loss = losses.low_rank_gaussian(error, torch.zeros(2, 1, 2, 2, 3), log_variance)
-    normal = torch.distributions.Normal(0.0, (log_variance / 2).exp())
-    torch.testing.assert_close(loss, -normal.log_prob(error).mean())
+@pytest.mark.parametrize(
+    ("relaxed", "first", "second"),
+    [
+        (0.0, 1.5, 2.5),
+        (0.2, 0.8 * 1.5 + 0.2 * (1.5 + 4.5) / 2, 0.8 * 2.5 + 0.2 * (9 + 2.5) / 2),
+        (1.0, (1.5 + 4.5) / 2, (9 + 2.5) / 2),
+    ],
+)
+def test_of_each_photo_the_nearest_shift_counts_and_the_others_by_a_share(relaxed, first, second):
+    loss = losses.nearest(ERROR, SHIFTS, relaxed=relaxed)
+    assert loss.item() == pytest.approx((first + second) / 2)
 
 
-def test_the_spread_learns_the_errors_that_it_sees():
-    """Errors of a known direction: the likeliest shift is along it."""
+def test_the_nearest_shift_is_that_of_the_whole_photo_not_of_each_pixel():
+    error = torch.cat((pixel(10, 0), pixel(-10, 0)), dim=3)
+    one = torch.cat((pixel(10, 0), pixel(10, 0)), dim=3)  # right on the left: 19 in 4 values
+    two = torch.cat((pixel(0, 0), pixel(-10, 0)), dim=3)  # right on the right: 9 in 4 values
+    loss = losses.nearest(error, torch.stack((one, two), dim=1), relaxed=0.0)
+    assert loss.item() == pytest.approx(9 / 4)
+
+
+@pytest.mark.parametrize("relaxed", [0.0, 0.1])
+def test_the_others_learn_only_with_a_share(relaxed):
+    shifts = SHIFTS.clone().requires_grad_()
+    losses.nearest(ERROR, shifts, relaxed=relaxed).backward()
+    moved = shifts.grad.flatten(2).any(2)
+    assert moved.tolist() == [[True, relaxed > 0], [relaxed > 0, True]]
+
+
+def test_two_kinds_of_photos_are_found_by_two_shifts_and_none_is_left_behind():
     torch.manual_seed(0)
-    direction = torch.randn(1, 1, 2, 2, 3)
-    strength = torch.randn(64, 1, 1, 1)
-    error = strength * direction[:, 0] + 0.1 * torch.randn(64, 2, 2, 3)
-    shift = torch.randn(1, 1, 2, 2, 3, requires_grad=True)
-    log_variance = torch.zeros(1, 2, 2, 3, requires_grad=True)
-    optimizer = torch.optim.Adam([shift, log_variance], lr=0.1)
-    for _ in range(150):
-        loss = losses.low_rank_gaussian(
-            error, shift.expand(64, -1, -1, -1, -1), log_variance.expand(64, -1, -1, -1)
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    found = torch.cosine_similarity(shift.flatten(), direction.flatten(), dim=0)
-    assert found.abs() > 0.99
-    assert (log_variance / 2).exp().mean().item() == pytest.approx(0.1, rel=0.2)
+    kinds = torch.cat((pixel(20, 0), pixel(-20, 10))).repeat(32, 1, 1, 1)
+    error = kinds + torch.randn(64, 2, 1, 1)
+
+    def learned(**options):
+        shifts = torch.stack((pixel(0, 0), pixel(60, 60)), dim=1).requires_grad_()  # one far off
+        optimizer = torch.optim.Adam([shifts], lr=0.5)
+        for _ in range(300):
+            loss = losses.nearest(error, shifts.expand(64, -1, -1, -1, -1), **options)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return shifts.detach()[0, :, :, 0, 0]
+
+    torch.testing.assert_close(
+        learned(), torch.tensor([[-20.0, 10.0], [20.0, 0.0]]), rtol=0, atol=1
+    )
+    assert learned(relaxed=0.0)[1].tolist() == [60, 60]
+
+
+def test_the_laplace_of_one_pixel_is_known():
+    scale = torch.tensor(2.0).view(1, 1, 1, 1)
+    loss = losses.laplace(pixel(3, 4), scale.log())  # 5 away
+    assert loss.item() == pytest.approx(5 / 2 + 2 * np.log(2))
+    both = losses.laplace(torch.cat((pixel(3, 4), pixel(0, 0)), dim=3), scale.log())
+    assert both.item() == pytest.approx(5 / 2 / 2 + 2 * np.log(2))
+
+
+def test_the_likeliest_scale_is_half_the_mean_distance():
+    torch.manual_seed(0)
+    error = torch.randn(4, 2, 5, 6) * 9
+    best = (error.norm(dim=1).mean() / 2).log().requires_grad_()
+    least = losses.laplace(error, best.expand(4, 1, 5, 6))
+    least.backward()
+    assert best.grad.item() == pytest.approx(0, abs=1e-5)
+    for other in (best - 0.1, best + 0.1):
+        assert losses.laplace(error, other.expand(4, 1, 5, 6)) > least
 
 
 def common_and_rare():
@@ -158,18 +192,16 @@ def test_the_weight_of_a_rare_colour_multiplies_its_entropy():
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["smooth_l1", "low_rank_gaussian", "classification"])
+@pytest.mark.parametrize("name", ["smooth_l1", "nearest", "laplace", "classification"])
 def test_gradients_reach_all_that_is_predicted(name):
-    error, shifts, log_variance = spread_of()
+    error, shifts, log_scale = guesses()
     error.requires_grad_()
     logits = torch.randn(2, len(palette.colours()), 2, 3, requires_grad=True)
     truth = torch.randn(2, 2, 2, 3) * 20
     loss, predicted = {
         "smooth_l1": (losses.smooth_l1(error, truth, saturation_weight=1.0), [error]),
-        "low_rank_gaussian": (
-            losses.low_rank_gaussian(error, shifts, log_variance),
-            [error, shifts, log_variance],
-        ),
+        "nearest": (losses.nearest(error, shifts), [error, shifts]),
+        "laplace": (losses.laplace(error, log_scale), [error, log_scale]),
         "classification": (losses.classification(logits, truth, losses.Rarity()), [logits]),
     }[name]
     loss.backward()
@@ -178,7 +210,27 @@ def test_gradients_reach_all_that_is_predicted(name):
 
 
 def test_half_precision_comes_out_in_full():
-    error, shifts, log_variance = (each.detach().bfloat16() for each in spread_of())
+    error, shifts, log_scale = (each.detach().bfloat16() for each in guesses())
     with torch.autocast("cpu", torch.bfloat16):
-        loss = losses.low_rank_gaussian(error, shifts, log_variance)
-        assert loss.dtype == losses.smooth_l1(error, error.float()).dtype == torch.float32
+        for loss in (
+            losses.smooth_l1(error, error.float()),
+            losses.nearest(error, shifts),
+            losses.laplace(error, log_scale),
+        ):
+            assert loss.dtype == torch.float32
+
+
+def test_what_a_student_lacks_is_relative_to_what_its_teacher_finds():
+    torch.manual_seed(0)
+    wanted = [torch.randn(2, 3, 8, 8), 50 * torch.randn(2, 5, 4, 4)]
+    assert losses.relative_square(wanted, wanted) == 0
+    zeros = [torch.zeros_like(each) for each in wanted]
+    assert losses.relative_square(zeros, wanted).item() == pytest.approx(1)
+    half = [wanted[0], wanted[1] / 2]  # the scale of a map does not matter
+    assert losses.relative_square(half, wanted).item() == pytest.approx((0 + 1 / 4) / 2)
+
+
+def test_the_feature_loss_is_of_the_middle_maps():
+    wanted = [torch.zeros(1, 2, 4, 4) for _ in range(5)]
+    seen = [each + 10**number for number, each in enumerate(wanted)]
+    assert losses.features(seen, wanted).item() == pytest.approx((10 + 100 + 1000) / 3)

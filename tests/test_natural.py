@@ -16,7 +16,9 @@ from test_train import (
 from colorhub import Colorizer, NotFoundError, OptionError, weights
 
 STEPS = "--max_train_steps 2"
+ONE_STEP = "--max_train_steps 1 --lr_warmup_steps 1"
 PLAIN = {"step", "epoch", "lr", "generator"}
+OTHERS = {"others", "scale"}
 
 
 @pytest.fixture(scope="module")
@@ -41,23 +43,27 @@ def test_the_encoder_starts_from_the_backbone(backbone, photo_folder, tmp_path):
 @pytest.mark.parametrize(
     ("more", "columns"),
     [
-        ("--noise_dim 0 --lambda_feature 0.1 --teacher {backbone}", {"l1", "features"}),
-        ("--head classification --noise_dim 0", {"classes"}),
-        ("--head classification --noise_dim 0 --no-rebalance", {"classes"}),
-        ("--queries 4", {"l1", "spread"}),
-        ("--lambda_colorfulness 0.5", {"l1", "spread", "lacking"}),
-        ("--lambda_feature 0.1 --backbone {backbone}", {"l1", "spread", "features"}),
+        (
+            "--alternatives 0 --lambda_feature 0.1 --lambda_distill 1 --teacher {backbone}",
+            {"l1", "distill", "features"},
+        ),
+        ("--head classification --alternatives 0", {"classes"}),
+        ("--head classification --alternatives 0 --no-rebalance", {"classes"}),
+        ("--queries 0", {"l1", *OTHERS}),
+        ("--lambda_colorfulness 0.5", {"l1", *OTHERS, "lacking"}),
+        ("--lambda_distill 1 --backbone {backbone}", {"l1", *OTHERS, "distill"}),
+        ("--lambda_feature 0.1 --backbone {backbone}", {"l1", *OTHERS, "features"}),
         (
             "--lambda_adv 0.1 --critic_width 4 --critic_depth 2",
-            {"l1", "spread", "critic", "critic_lr"},
+            {"l1", *OTHERS, "critic", "critic_lr"},
         ),
         (
             "--lambda_adv 0.1 --objective wgan --critic_width 4 --critic_depth 2",
-            {"l1", "spread", "critic", "critic_lr"},
+            {"l1", *OTHERS, "critic", "critic_lr"},
         ),
-        ("--resolution 17 --ab_gain 90", {"l1", "spread"}),
-        ("--resolution 18 --head classification --noise_dim 0", {"classes"}),
-        ("--encoder mobilenet_edgetpu_075 --aged 1", {"l1", "spread"}),
+        ("--resolution 17 --ab_gain 90", {"l1", *OTHERS}),
+        ("--resolution 18 --head classification --alternatives 0", {"classes"}),
+        ("--encoder mobilenet_edgetpu_075 --aged 1", {"l1", *OTHERS}),
     ],
 )
 def test_every_loss_trains(more, columns, backbone, photo_folder, tmp_path):
@@ -69,7 +75,20 @@ def test_every_loss_trains(more, columns, backbone, photo_folder, tmp_path):
         assert set(row) == PLAIN | columns | ({"critic_lr"} & set(row))
         assert all(math.isfinite(float(value)) for value in row.values())
     colorizer = Colorizer.from_pretrained(output, device="cpu")
-    assert colorizer.knows_uncertainty == ("--noise_dim 0" not in more or "class" in more)
+    assert colorizer.has_alternatives == (columns >= OTHERS)
+    assert colorizer.knows_uncertainty == (columns >= OTHERS or "classes" in columns)
+
+
+def test_the_alternatives_and_the_scale_do_not_move_the_likeliest_colours(photo_folder, tmp_path):
+    """Whatever they weigh, the first step of the likeliest colours' layer is the same."""
+    light, heavy = (
+        run_here("natural", photo_folder, tmp_path / weight, f"{ONE_STEP} --lambda_spread {weight}")
+        for weight in ("0.1", "1000")
+    )
+    light, heavy = (last_state(output)["parts"]["generator"] for output in (light, heavy))
+    for name in ("mean.weight", "mean.bias"):
+        assert torch.equal(light[name], heavy[name])
+    assert not torch.equal(light["decoder.3.0.weight"], heavy["decoder.3.0.weight"])
 
 
 def test_a_warm_up_rises_evenly_and_the_encoder_learns_more_slowly(photo_folder, tmp_path):
@@ -85,11 +104,15 @@ def test_a_warm_up_rises_evenly_and_the_encoder_learns_more_slowly(photo_folder,
 @pytest.mark.parametrize(
     ("more", "error", "message"),
     [
-        ("--head classification", OptionError, "takes no noise: give --noise_dim 0"),
-        ("--aged 1.5", OptionError, "--aged is a share"),
-        ("--max_zoom 0.9", OptionError, "--max_zoom 1 or more"),
+        ("--head classification", OptionError, "has no --alternatives: give 0"),
+        ("--lambda_spread 0", OptionError, "--alternatives need --lambda_spread above 0"),
+        ("--aged 1.5", OptionError, "--aged is 1.5"),
+        ("--max_zoom 0.9", OptionError, "--max_zoom 0.9"),
         ("--encoder resnet50", OptionError, "mobilenet_v2_100"),
-        ("--lambda_feature 0.1", OptionError, "needs a --teacher or a --backbone"),
+        ("--lambda_feature 0.1", OptionError, "need a --teacher or a --backbone"),
+        ("--lambda_distill 0.1", OptionError, "need a --teacher or a --backbone"),
+        ("--crop_size 3", OptionError, "--crop_size is 3"),
+        ("--encoder_rate -1", OptionError, "--encoder_rate -1.0"),
         ("--backbone absent.safetensors", NotFoundError, "no backbone 'absent.safetensors'"),
         (
             "--encoder mobilenet_edgetpu_075 --backbone {backbone}",

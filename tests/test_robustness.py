@@ -12,7 +12,7 @@ from colorhub.color import lab_to_rgb
 from colorhub.colorizer import paint
 from colorhub.data import open_rows
 from colorhub.generators import MobileUNet, ResUNet
-from colorhub.robustness import calibration, calibration_chart, robustness
+from colorhub.robustness import calibration, calibration_chart, hues, robustness
 
 SIDE = 32  # pixels: the photos here are small
 
@@ -35,15 +35,16 @@ class Fake(nn.Module):
 
 
 class Sure(MobileUNet):
-    """A network that paints grey and says of each lightness how wrong that is."""
+    """A network that paints grey, or a little a, and says how wrong grey is of each lightness."""
 
     def __init__(self, uncertainty):
         nn.Module.__init__(self)
         self.says = uncertainty
-        self.config = MobileUNet.Config(resolution=SIDE, ab_gain=100.0, noise_dim=1)
+        self.config = MobileUNet.Config(resolution=SIDE, ab_gain=100.0)
 
-    def forward(self, lightness, noise=None):
-        return lightness.repeat(1, 2, 1, 1) * 0
+    def forward(self, lightness, choice=0):
+        a = torch.full_like(lightness, choice / 100)  # a Lab unit for each choice
+        return torch.cat((a, 0 * a), dim=1)
 
     def uncertainty(self, lightness):
         return self.says(lightness)
@@ -134,6 +135,13 @@ def test_alternatives_are_as_far_apart_and_as_good_as_their_noise_makes_them(row
     assert alike["best_of_8"] == alike["first"] == alike["mean_of_8"]
 
 
+def test_the_eight_seeds_are_the_likeliest_colours_and_seven_alternatives(known_errors):
+    chosen = measure(Sure(lambda lightness: lightness + 1), known_errors)["alternatives"]
+    apart = [i - j for i in range(8) for j in range(i)]
+    assert chosen["diversity"] == pytest.approx(np.mean(apart), rel=1e-3)
+    assert chosen["best_of_8"] < chosen["mean_of_8"] < chosen["first"]  # true a are 10 and more
+
+
 @pytest.fixture(scope="module")
 def known_errors(tmp_path_factory):
     """Photos whose a is half their L and whose b is 0: grey is wrong by L / 2."""
@@ -212,3 +220,32 @@ def test_a_flat_colour_stays_flat_on_photos_smaller_than_the_network_s_size(widt
     grey = Image.new("L", (width, 24), 128)
     flat = torch.tensor([20.0, -15.0]).view(1, 2, 1, 1).expand(1, 2, 256, 341)
     assert np.ptp(np.asarray(paint(grey, flat)), axis=(0, 1)).max() <= 1
+
+
+def at(chroma, *degrees):
+    angles = np.radians(degrees)
+    return chroma * np.stack((np.cos(angles), np.sin(angles)))
+
+
+@pytest.mark.parametrize(
+    ("degrees", "name"),
+    [
+        *((350, "pinks and reds"), (44, "pinks and reds"), (46, "skin and wood"), (80, "yellows")),
+        *((110, "leaf greens"), (170, "teals"), (-110, "sky blues"), (344, "violets")),
+    ],
+)
+def test_a_pixel_counts_to_its_true_hue(degrees, name):
+    figures = hues(at(20, degrees, degrees), at(10, degrees, degrees + 180))
+    assert figures == {name: {"share": 1, "chroma": 20, "painted": 0, "error": 20}}
+
+
+def test_what_is_nearly_grey_has_no_hue():
+    figures = hues(np.array([[5.0, 20.0], [0.0, 0.0]]), np.array([[5.0, 20.0], [1.0, 0.0]]))
+    assert list(figures) == ["greys", "pinks and reds"]
+    assert figures["greys"] == {"share": 0.5, "chroma": 5, "painted": 5, "error": 1}
+
+
+def test_hues_are_measured_on_photos(known_errors):
+    figures = measure(Fake(constant), known_errors)["hues"]
+    assert sum(each["share"] for each in figures.values()) == pytest.approx(1, abs=1e-3)
+    assert all(each["error"] > 0 for each in figures.values())

@@ -19,7 +19,7 @@ from colorhub.hub import resolve
 pytest.importorskip("gradio", reason="the app needs the extra colorhub[app]")
 studio = pytest.importorskip("colorhub.studio")
 
-VARIANTS = {"gaussian": "MobileUNet", "noisy": "ResUNet", "plain": "Autoencoder"}
+VARIANTS = {"guesser": "MobileUNet", "noisy": "ResUNet", "plain": "Autoencoder"}
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def shown(tmp_path: Path, monkeypatch: Any) -> Any:
     photo = str(tmp_path / "harbour.png")
     across, down = np.meshgrid(np.linspace(40, 220, 300), np.linspace(0, 30, 200))
     Image.fromarray((across + down).astype(np.uint8)).save(photo)
-    names = tuple(studio.Colouring(photo, resolve(name), 0) for name in ("gaussian", "plain"))
+    names = tuple(studio.Colouring(photo, resolve(name), 0) for name in ("guesser", "plain"))
     return studio.Shown(photo, "", 0, names)
 
 
@@ -42,12 +42,12 @@ def _seeds(shown: Any) -> list[tuple[str, int]]:
 
 def test_other_colourings_stand_beside_their_own_and_differ(shown):
     *_, grown = studio.others(shown, shown.colourings[0])
-    assert _seeds(grown) == [*(("gaussian", seed) for seed in range(5)), ("plain", 0)]
+    assert _seeds(grown) == [*(("guesser", seed) for seed in range(5)), ("plain", 0)]
     means = {tuple(studio.colours(each).ab.mean((0, 2, 3)).tolist()) for each in grown.colourings}
     assert len(means) == 6
     captions = [grown.caption(studio.colours(each)) for each in grown.colourings]
-    assert captions[0].startswith("gaussian · local · ")
-    assert captions[2] == "gaussian · seed 2"
+    assert captions[0].startswith("guesser · local · ")
+    assert captions[2] == "guesser · seed 2"
 
 
 def test_other_colourings_leave_out_the_seed_that_is_there(shown):
@@ -58,12 +58,19 @@ def test_other_colourings_leave_out_the_seed_that_is_there(shown):
     assert [seed for _, seed in _seeds(grown)] == [2, 0, 1, 3, 4, 2]
 
 
+def test_no_colouring_is_offered_twice_though_seeds_begin_again(shown):
+    # Seed 6 of a variant with five alternatives is the likeliest once more.
+    first = replace(shown.colourings[0], seed=6)
+    *_, grown = studio.others(replace(shown, seed=6, colourings=(first,)), first)
+    assert [seed for _, seed in _seeds(grown)] == [6, 1, 2, 3, 4]
+
+
 def test_other_colourings_take_the_place_of_another_variants(shown):
     noisy = replace(shown.colourings[0], variant=resolve("noisy"))
     shown = replace(shown, colourings=(*shown.colourings, noisy))
     *_, grown = studio.others(shown, shown.colourings[0])
     *_, grown = studio.others(grown, noisy)
-    names = [("gaussian", 0), ("plain", 0), *(("noisy", seed) for seed in range(5))]
+    names = [("guesser", 0), ("plain", 0), *(("noisy", seed) for seed in range(5))]
     assert _seeds(grown) == names
 
 
@@ -101,7 +108,7 @@ def test_a_network_that_fails_is_told_in_a_sentence(shown, monkeypatch):
         raise RuntimeError("out of memory at 0xdeadbeef")
 
     monkeypatch.setattr(Colorizer, "uncertainty", broken)
-    with pytest.raises(VariantError, match="gaussian failed for a reason that only the server's"):
+    with pytest.raises(VariantError, match="guesser failed for a reason that only the server's"):
         studio.uncertainty(shown.colourings[0])
 
 

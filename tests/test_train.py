@@ -32,7 +32,7 @@ from colorhub.launch import full_precision
 SIZES = {
     "cwgan": "--width 4 --depth 2 --noise_dim 2 --critic_width 4 --critic_depth 2",
     "autoencoder": "--width 4",
-    "natural": "--width 4 --noise_dim 2 --lr_scheduler constant",
+    "natural": "--width 4 --alternatives 2 --lr_scheduler constant",
 }
 COMMON = "--resolution 16 --train_batch_size 4 --logging_steps 1 --dataloader_num_workers 0"
 COMMON += " --report_to none"

@@ -1,4 +1,4 @@
-"""colorhub's own colorizer: a pretrained encoder, photos aged like archives, weighted regression.
+"""colorhub's own colorizer: a pretrained encoder, colour queries, photos aged like archives.
 
     accelerate launch train/natural.py --dataset_name data/photos --output_dir runs/natural \
         --backbone mobilenet.safetensors
@@ -7,6 +7,7 @@ Every loss that docs/natural.md compares is an option. AdamW with a warm-up and 
 encoder, which knows pictures already, learns more slowly than the decoder.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,8 +23,8 @@ from colorhub.degradations import AgedCrop
 from colorhub.encoders import Encoder
 from colorhub.errors import OptionError
 from colorhub.generators import MobileUNet
-from colorhub.generators.mobileunet import SPREAD_UNIT
 from colorhub.launch import full_precision, main
+from colorhub.layers import pad_to_multiple
 from colorhub.objectives import OBJECTIVES, gradient_penalty
 from colorhub.options import Options
 from colorhub.training import Run
@@ -38,13 +39,13 @@ class Config(Options):
     backbone: str | None = None
     """Weights to start the encoder from: a .safetensors file, or a Hub repository of timm's such
     as timm/mobilenetv2_100.ra_in1k."""
-    num_train_epochs: int = 30
+    num_train_epochs: int = 8
     """Passes over the data set."""
     output_dir: Path = Path("runs/natural")
     """Folder of the variant, with checkpoints/ beside it."""
-    learning_rate: float = 1e-3
-    """Learning rate of the decoder after the warm-up."""
-    encoder_rate: float = 0.15
+    learning_rate: float = 1.5e-3
+    """Learning rate of the decoder after the warm-up, and of a critic throughout."""
+    encoder_rate: float = 0.05
     """The encoder's learning rate as a share of the decoder's."""
     weight_decay: float = 0.05
     """AdamW's decay of the weights."""
@@ -54,7 +55,7 @@ class Config(Options):
     """Keep the learning rate, or lower it to 0 over the whole run."""
     ema_decay: float | None = 0.999
     """Publish a running mean of the weights with this decay a step."""
-    crop_size: int = 128
+    crop_size: int = 160
     """Pixels of a training crop's side, if --resolution is larger: small crops are faster, and the
     network takes any size."""
     aged: float = 0.5
@@ -69,10 +70,14 @@ class Config(Options):
     """Weight of the colourfulness that is lacking."""
     lambda_feature: float = 0.0
     """Weight of the L1 distance of a backbone's features of the coloured and the true photo."""
+    lambda_distill: float = 0.0
+    """Weight of what the encoder's deepest maps of the grey picture lack of a backbone's of the
+    coloured one."""
     teacher: str | None = None
     """The backbone that gives those features; by default --backbone."""
     lambda_spread: float = 0.1
-    """Weight of the distribution's negative log-likelihood, around a mean that it does not move."""
+    """Weight of the alternatives and of each pixel's scale, measured from the likeliest colours,
+    whose own last layer they do not move."""
     lambda_adv: float = 0.0
     """Weight of a critic's score, for a short finish after --init_from (as DeOldify does)."""
     objective: Literal["gan", "lsgan", "wgan"] = "lsgan"
@@ -83,11 +88,22 @@ class Config(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.aged <= 1 or self.max_zoom < 1:
-            raise OptionError("--aged is a share from 0 to 1, --max_zoom 1 or more.")
-        if self.network.noise_dim and not self.lambda_spread > 0:
             raise OptionError(
-                "--noise_dim needs --lambda_spread above 0, or the shifts learn nothing."
+                f"--aged is {self.aged} and --max_zoom {self.max_zoom}: give a share from 0 to 1 "
+                "and 1 or more."
             )
+        if self.side < 4 or self.encoder_rate < 0:
+            raise OptionError(
+                f"--crop_size is {self.crop_size} and --encoder_rate {self.encoder_rate}: give 4 "
+                "or more and 0 or more."
+            )
+        taught = self.lambda_feature or self.lambda_distill
+        if taught and not (self.teacher or self.backbone):
+            raise OptionError(
+                "--lambda_feature and --lambda_distill need a --teacher or a --backbone."
+            )
+        if self.network.alternatives and not self.lambda_spread > 0:
+            raise OptionError("--alternatives need --lambda_spread above 0 to learn from.")
         smallest = 2 ** (self.critic.critic_depth + 1)
         if self.lambda_adv and self.side < smallest:
             raise OptionError(
@@ -131,13 +147,13 @@ def train(config: Config) -> None:
         parts |= {"critic": judge, "critic_optimizer": adam}
     ready = dict(zip(parts, run.prepare(**parts), strict=True))
     generator, optimizer = ready["generator"], ready["optimizer"]
-    score = OBJECTIVES[config.objective]()
-    feature_loss = _feature_loss(config, run) if config.lambda_feature else None
-    gain, units = network.ab_gain, network.ab_gain / SPREAD_UNIT
+    objective = OBJECTIVES[config.objective]()
+    teacher = _teacher(config, run)
+    gain = network.ab_gain
 
     for _ in run.epochs():
         for _, (lightness, ab) in run.batches():  # (N, 1, R, R), (N, 2, R, R), in [-1, 1]
-            fake, *rest = generator(lightness, parts=True)
+            first, second, fake, *rest = generator(lightness, parts=True)
             truth = ab * gain
             if network.head == "classification":
                 quarter = config.side // 4  # without what was padded
@@ -149,31 +165,36 @@ def train(config: Config) -> None:
                 weight = config.saturation_weight
                 loss = losses.smooth_l1(fake * gain, truth, saturation_weight=weight) / 10
                 run.report(l1=loss)
-            if network.noise_dim and config.lambda_spread:
+            if network.alternatives:
                 half = config.side // 2
-                mean, shifts, log_variance = (part[..., :half, :half] for part in rest)
-                error = (F.avg_pool2d(ab, 2) - mean.detach()) * units
-                spread = losses.low_rank_gaussian(error, shifts * units, log_variance)
-                loss = loss + config.lambda_spread * spread
-                run.report(spread=spread)
-            if config.lambda_colorfulness or feature_loss:
-                pictures = [
-                    lab_to_rgb(torch.cat((50 * lightness + 50, each.float() * gain), 1)).clamp(0, 1)
-                    for each in (fake, ab)
-                ]
+                likeliest, shifts, log_scale = (part[..., :half, :half] for part in rest)
+                error = F.avg_pool2d(ab, 2) - likeliest.detach()
+                others = losses.nearest(error * gain, shifts * gain) / 10
+                scale = losses.laplace(error, log_scale)
+                loss = loss + config.lambda_spread * (others + scale)
+                run.report(others=others, scale=scale)
             if config.lambda_colorfulness:
+                pictures = (_picture(lightness, each) for each in (fake * gain, truth))
                 lacking = losses.colorfulness_gap(*pictures)
                 loss = loss + config.lambda_colorfulness * lacking
                 run.report(lacking=lacking)
-            if feature_loss:
-                distance = feature_loss(*pictures)
-                loss = loss + config.lambda_feature * distance
-                run.report(features=distance)
+            if teacher:
+                with torch.no_grad():
+                    wanted = teacher(_picture(lightness, truth))
+                if config.lambda_distill:
+                    distill = losses.relative_square((first, second), wanted[-2:])
+                    loss = loss + config.lambda_distill * distill
+                    run.report(distill=distill)
+                if config.lambda_feature:
+                    seen = teacher(_picture(lightness, fake * gain))
+                    features = losses.features(seen, wanted)
+                    loss = loss + config.lambda_feature * features
+                    run.report(features=features)
             if config.lambda_adv:
                 critic = ready["critic"]
                 critic.requires_grad_(True)
                 scores = critic(lightness, ab), critic(lightness, fake.detach())
-                critic_loss = score.critic(*scores)
+                critic_loss = objective.critic(*scores)
                 if config.objective == "wgan":
                     penalty = gradient_penalty(full_precision(judge), lightness, ab, fake.detach())
                     critic_loss = critic_loss + config.lambda_gp * penalty
@@ -181,7 +202,7 @@ def train(config: Config) -> None:
                 ready["critic_optimizer"].step()
                 ready["critic_optimizer"].zero_grad()
                 critic.requires_grad_(False)
-                loss = loss + config.lambda_adv * score.generator(judge(lightness, fake))
+                loss = loss + config.lambda_adv * objective.generator(judge(lightness, fake))
                 run.report(critic=critic_loss)
             run.accelerator.backward(loss)
             optimizer.step()
@@ -192,21 +213,24 @@ def train(config: Config) -> None:
     run.finish()
 
 
-def _feature_loss(config: Config, run: Run):
-    """Perceptual distance (Johnson et al. 2016) by a frozen backbone's maps of 1/4 to 1/16."""
-    teacher = Encoder(config.network.encoder, inputs=3).to(run.device).requires_grad_(False)
+def _teacher(config: Config, run: Run) -> Callable[[torch.Tensor], list[torch.Tensor]] | None:
+    """RGB in [0, 1] to the maps of a frozen backbone, if a loss asks for it."""
     source = config.teacher or config.backbone
-    if not source:
-        raise OptionError("--lambda_feature needs a --teacher or a --backbone.")
-    teacher.load_backbone(hub.backbone(source))
+    if source is None or not (config.lambda_feature or config.lambda_distill):
+        return None
+    backbone = Encoder(config.network.encoder, inputs=3).to(run.device).requires_grad_(False)
+    backbone.load_backbone(hub.backbone(source))
 
-    def distance(fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            wanted = teacher(2 * real - 1)[1:4]
-        pairs = zip(teacher(2 * fake - 1)[1:4], wanted, strict=True)
-        return torch.stack([F.l1_loss(ours, theirs) for ours, theirs in pairs]).mean()
+    def teacher(picture: torch.Tensor) -> list[torch.Tensor]:
+        with run.accelerator.autocast():
+            return backbone(pad_to_multiple(2 * picture - 1, 32))
 
-    return distance
+    return teacher
+
+
+def _picture(lightness: torch.Tensor, ab: torch.Tensor) -> torch.Tensor:
+    """Lightness in [-1, 1] and ab in Lab units to RGB in [0, 1]."""
+    return lab_to_rgb(torch.cat((50 * lightness + 50, ab.float()), dim=1)).clamp(0, 1)
 
 
 if __name__ == "__main__":

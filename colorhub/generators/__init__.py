@@ -2,8 +2,8 @@
 
 Every colour network is called `generator(lightness) -> ab`: (N, 1, H, W) to (N, 2, H, W), both in
 [-1, 1], for any H and W. One whose `config.noise_dim` is above 0 also takes `noise`,
-(N, noise_dim), and draws it from torch's random state if it is left out; where
-`ZERO_NOISE_IS_BEST`, zeros stand for the likeliest colours and for noise left out. One that knows
+(N, noise_dim), and draws it from torch's random state if it is left out; one whose
+`config.alternatives` is above 0 also takes `choice`, 0 for the likeliest colours. One that knows
 how sure it is has `uncertainty(lightness)`. ab in Lab units is the output times `config.ab_gain`.
 PAPER and TAGS are what a card says of the network.
 """

@@ -12,25 +12,22 @@ from colorhub.errors import OptionError
 from colorhub.layers import BatchNorm2d, pad_to_multiple
 from colorhub.papers import NATURAL
 
-SPREAD_UNIT = 10.0  # Lab units in which a pixel's own variance is learned: about its size
 _HEADS = ("regression", "classification")
 
 
 class MobileUNet(nn.Module):
-    """A pretrained encoder of 2 to 3 M parameters and a U-Net decoder up to half the sides.
+    """A pretrained encoder of 1.5 or 1.8 M parameters and a U-Net decoder up to half the sides.
 
-    With the regression head a photo's colours are a Gaussian over the whole picture: a mean, and
-    `noise_dim` maps along which it may shift as a whole, each a coherent change of many pixels
-    (the low-rank covariance of Monteiro et al., "Stochastic Segmentation Networks", 2020), beside
-    a spread of each pixel's own. Noise weighs the maps; zero noise gives the mean. With the
-    classification head each pixel has a distribution over quantised colours, of which the output
-    is the annealed mean (Zhang et al. 2016).
+    With the regression head it predicts a photo's likeliest colours, how far off each pixel may be
+    (the scale of a Laplace distribution around them), and `alternatives`: other colourings of the
+    whole picture, learned as several guesses of which the nearest counts (Rupprecht et al.,
+    "Learning in an Uncertain World", 2017). With the classification head each pixel has a
+    distribution over quantised colours, of which the output is the annealed mean (Zhang et al.
+    2016).
     """
 
     PAPER = NATURAL
     TAGS = ("unet", "mobilenet")
-    ZERO_NOISE_IS_BEST = True
-    TEMPERATURE = 0.12  # of the noise that seeds draw: at 1 the learned shifts are far too large
 
     @dataclass(frozen=True)
     class Config:
@@ -44,10 +41,13 @@ class MobileUNet(nn.Module):
         """Channels of the decoder's last level; those before have 2, 3 and 4 times as many."""
         head: str = "regression"
         """regression, or classification over quantised colours."""
-        queries: int = 0
+        queries: int = 32
         """Colour queries that read the decoder's maps (DDColor, Kang et al. 2023); 0 for none."""
-        noise_dim: int = 8
-        """Directions in which the colouring may vary; 0 for one colouring only."""
+        saturation: float = 1.1
+        """What the regression's likeliest colours, not the alternatives, are multiplied by: alone
+        it paints too little."""
+        alternatives: int = 7
+        """Colourings beside the likeliest; 0 for that one only, and no uncertainty."""
 
         def __post_init__(self) -> None:
             if self.encoder not in encoders.NAMES or self.head not in _HEADS:
@@ -55,20 +55,22 @@ class MobileUNet(nn.Module):
                     f"encoder is {self.encoder!r} and head {self.head!r}: choose from "
                     f"{', '.join(encoders.NAMES)}; {', '.join(_HEADS)}."
                 )
-            if self.head == "classification" and self.noise_dim:
-                raise OptionError("The classification head takes no noise: give --noise_dim 0.")
-            if min(self.resolution, self.width, self.queries + 1, self.noise_dim + 1) < 1:
+            if self.head == "classification" and self.alternatives:
+                raise OptionError("The classification head has no --alternatives: give 0.")
+            if min(self.resolution, self.width, self.queries + 1, self.alternatives + 1) < 1:
                 raise OptionError(
                     f"{self} is no network: resolution and width must be 1 or more, queries and "
-                    "noise_dim 0 or more."
+                    "alternatives 0 or more."
                 )
+            if not self.saturation > 0:
+                raise OptionError(f"saturation is {self.saturation}; it must be above 0.")
             if self.queries and self.width % 2:
                 raise OptionError(f"width is {self.width}; with queries it must be even.")
 
         @property
         def tells_uncertainty(self) -> bool:
             """Whether the network predicts a distribution of colours."""
-            return self.noise_dim > 0 or self.head == "classification"
+            return self.alternatives > 0 or self.head == "classification"
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -86,47 +88,50 @@ class MobileUNet(nn.Module):
             self.classes = nn.Conv2d(channels, len(palette.colours()), 1)
         else:
             self.mean = nn.Conv2d(channels, 2, 1)
-        if config.noise_dim:
-            self.shifts = nn.Conv2d(channels, 2 * config.noise_dim, 1)
-            self.spread = nn.Conv2d(channels, 2, 1)
+        if config.alternatives:
+            self.shifts = nn.Conv2d(channels, 2 * config.alternatives, 1)
+            self.scale = nn.Conv2d(channels, 1, 1)
 
-    def features(self, lightness: Tensor) -> Tensor:
-        """The decoder's last maps, of half the padded sides."""
-        *skips, x = self.encoder(pad_to_multiple(lightness, 32))
+    def features(self, lightness: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The encoder's maps, and the decoder's last ones, of half the padded sides."""
+        maps = self.encoder(pad_to_multiple(lightness, 32))
+        *skips, x = maps
         levels = []
         for level, skip in zip(self.decoder, reversed(skips), strict=True):
             x = level(torch.cat((F.interpolate(x, scale_factor=2), skip), dim=1))
             levels.append(x)
         if self.config.queries:
             x = torch.cat((x, self.queries(levels)), dim=1)
-        return x
+        return maps, x
 
     def forward(
-        self, lightness: Tensor, noise: Tensor | None = None, *, parts: bool = False
+        self, lightness: Tensor, choice: int = 0, *, parts: bool = False
     ) -> Tensor | tuple[Tensor, ...]:
-        """(N, 1, H, W) in [-1, 1], and noise (N, noise_dim), to ab (N, 2, H, W) in [-1, 1].
+        """(N, 1, H, W) in [-1, 1] to ab (N, 2, H, W) in [-1, 1].
 
-        Without noise the mean. `parts` gives what is trained instead: the mean (N, 2, H, W), and
-        of half (padded) size the mean again, the shifts (N, noise_dim, 2, h, w) and the logarithm
-        of each pixel's own variance (N, 2, h, w) in `SPREAD_UNIT`s; or,
-        of the classification head, ab and the logits (N, Q, h, w) of a quarter of the size.
+        `choice` 0 gives the likeliest colours, 1 to `alternatives` the others. `parts` gives what
+        is trained instead: the encoder's two deepest maps, the likeliest ab (N, 2, H, W), and of
+        half (padded) size the same again, what to add to it for each alternative (N, alternatives,
+        2, h, w), and the logarithm of each pixel's scale (N, 1, h, w), in units of ab; or, of the
+        classification head, those maps, ab and the logits (N, Q, h, w) of a quarter of the size.
         """
-        x = self.features(lightness)
+        maps, x = self.features(lightness)
         if self.config.head == "classification":
             logits = self.classes(F.avg_pool2d(x, 2))
             ab = palette.annealed_mean(logits) / self.config.ab_gain
             ab = self._enlarge(ab, lightness)
-            return (ab, logits) if parts else ab.clamp(-1, 1)
+            return (*maps[-2:], ab, logits) if parts else ab.clamp(-1, 1)
         mean = self.mean(x)
         if parts:
-            if not self.config.noise_dim:
-                return (self._enlarge(mean, lightness),)
+            if not self.config.alternatives:
+                return *maps[-2:], self._enlarge(mean, lightness)
             shifts = self.shifts(x).unflatten(1, (-1, 2))
-            return self._enlarge(mean, lightness), mean, shifts, self.spread(x)
-        if noise is not None and self.config.noise_dim:
-            shifts = self.shifts(x).unflatten(1, (-1, 2))
-            mean = mean + torch.einsum("nk,nkchw->nchw", noise.to(x.dtype), shifts)
-        return self._enlarge(mean, lightness).clamp(-1, 1)
+            return *maps[-2:], self._enlarge(mean, lightness), mean, shifts, self._log_scale(x)
+        if choice:
+            ab = mean + self.shifts(x).unflatten(1, (-1, 2))[:, choice - 1]
+        else:
+            ab = mean * self.config.saturation
+        return self._enlarge(ab, lightness).clamp(-1, 1)
 
     def uncertainty(self, lightness: Tensor) -> Tensor:
         """(N, 1, H, W) in [-1, 1] to each pixel's standard deviation of ab (N, 1, H, W).
@@ -134,19 +139,20 @@ class MobileUNet(nn.Module):
         In units of the output, both channels together. To be asked only of a network whose
         configuration `tells_uncertainty`.
         """
-        x = self.features(lightness)
+        _, x = self.features(lightness)
         if self.config.head == "classification":
             shares = F.softmax(self.classes(F.avg_pool2d(x, 2)).float(), dim=1)
             colours = palette.colours().to(x.device) / self.config.ab_gain
             mean = torch.einsum("nqhw,qc->nchw", shares, colours)
             square = torch.einsum("nqhw,q->nhw", shares, colours.square().sum(1))
             variance = square[:, None] - mean.square().sum(1, keepdim=True)
-        else:
-            own = self.spread(x).float().clamp(-10, 10).exp()
-            own = own * (SPREAD_UNIT / self.config.ab_gain) ** 2
-            together = self.shifts(x).float().unflatten(1, (-1, 2)).square().sum(1)
-            variance = (own + together).sum(1, keepdim=True)
-        return self._enlarge(variance.clamp(min=0).sqrt(), lightness)
+            return self._enlarge(variance.clamp(min=0).sqrt(), lightness)
+        # Of the mean as it was learned, and what more saturation than that may be off.
+        more = (self.config.saturation - 1) * self.mean(x).float().norm(dim=1, keepdim=True)
+        return self._enlarge(torch.hypot(6**0.5 * self._log_scale(x).exp(), more), lightness)
+
+    def _log_scale(self, x: Tensor) -> Tensor:
+        return self.scale(x).float().clamp(-4.7, 2)  # 1 Lab unit or more, and finite
 
     def _enlarge(self, ab: Tensor, lightness: Tensor) -> Tensor:
         height, width = lightness.shape[-2:]

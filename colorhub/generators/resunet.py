@@ -77,7 +77,7 @@ class ResUNet(nn.Module):
         if self.config.noise_dim:
             if noise is None:
                 noise = draw_normal(len(x), self.config.noise_dim, like=x)
-            maps = noise.to(x.dtype)[:, :, None, None].expand(-1, -1, *x.shape[-2:])
+            maps = noise.to(x)[:, :, None, None].expand(-1, -1, *x.shape[-2:])
             x = torch.cat((x, maps), dim=1)
         x = self.bottleneck(x)
         for up, block, skip in zip(self.up, self.decoder, reversed(skips), strict=True):
