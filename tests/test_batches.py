@@ -255,3 +255,17 @@ def test_crops_do_not_depend_on_who_reads(photo_folder):
             photos |= {np.asarray(batch.rgb).tobytes() for batch in part.loader() if len(batch.rgb)}
         seen.append(photos)
     assert seen[0] == seen[1] and len(seen[0]) == 16
+
+
+def test_a_crop_of_a_part_is_not_taken_from_a_photo_decoded_too_small(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "large.jpg")
+    sizes = []
+
+    def view(photo, resolution, draw):
+        sizes.append(min(photo.size))
+        return np.zeros((resolution, resolution, 3), np.uint8)
+
+    rows = open_rows(str(tmp_path))
+    list(PhotoBatches(rows, resolution=64, batch_size=1, seed=0, view=view))
+    assert len(sizes) == 1 and 2 * 64 <= sizes[0] < 600

@@ -171,8 +171,10 @@ def test_variants_measured_on_the_same_photos_are_beside_each_other(variant_fold
     add_variant(place / "fewer", 0.3, images=99)
     add_variant(place / "elsewhere", 0.4, dataset={"name": "owner/photos", "split": "train"})
     add_variant(place / "stale", 0.5, weights_sha256="0" * 64)
-    (place / "stranger").mkdir()
-    (place / "stranger" / "results.json").write_text("{}")
+    for name, content in (("empty", "{}"), ("list", "[]"), ("cut", '{"images": 1')):
+        add_variant(place / f"stranger-{name}", 0.6)
+        (place / f"stranger-{name}" / "results.json").write_text(content)
+    add_variant(place / "stranger-without", 0.7, dataset=None)
     text = cards.write(variant_folder).read_text()
     rows = re.findall(r"^\| (\S+) \| 0\.\d \| (.*) \|$", text, re.MULTILINE)
     own = "12.35 | 12.35 | 12.35 | 12.35 | 1.00 |"

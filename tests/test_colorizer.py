@@ -206,6 +206,21 @@ def test_running_out_of_memory_moves_the_work_to_the_cpu_with_a_warning(
     assert np.array_equal(np.asarray(result), expected)
 
 
+def test_the_uncertainty_moves_to_the_cpu_as_well(photo, monkeypatch):
+    colorizer = Colorizer(make_generator("MobileUNet"), device="cpu")
+    expected, ask = colorizer.uncertainty(photo), colorizer.generator.uncertainty
+    failures = [torch.OutOfMemoryError("CUDA out of memory")]
+
+    def scarce(lightness):
+        if failures:
+            raise failures.pop()
+        return ask(lightness)
+
+    monkeypatch.setattr(colorizer.generator, "uncertainty", scarce)
+    with pytest.warns(UserWarning, match="out of memory: colouring on the CPU"):
+        assert torch.equal(colorizer.uncertainty(photo), expected)
+
+
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(OptionError, match="choose auto, cpu, cuda or mps"):
         Colorizer(make_generator(), device="tpu")

@@ -249,3 +249,29 @@ def test_half_precision_is_taken_in_full(name):
 def test_an_encoder_that_is_not_known_says_which_are():
     with pytest.raises(OptionError, match=f"'resnet50': choose from {', '.join(NAMES)}"):
         Encoder("resnet50")
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
+@torch.no_grad()
+def test_without_autocast_a_map_keeps_its_precision(kind):
+    """As on an accelerator that trains or colours in one precision throughout."""
+    encoder = Encoder("mobilenet_v2_100").to(kind)
+    assert [each.dtype for each in encoder(torch.zeros(1, 1, 32, 32, dtype=kind))] == [kind] * 5
+
+
+def test_under_autocast_on_a_cpu_strided_gradients_are_taken_in_full():
+    encoder = Encoder("mobilenet_v2_100")
+    kinds = {}
+    for name, module in encoder.named_modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(
+                lambda module, given, result, name=name: kinds.update({name: result.dtype})
+            )
+    with torch.autocast("cpu", torch.bfloat16):
+        encoder(torch.zeros(1, 1, 32, 32))
+    strided = {
+        name
+        for name, module in encoder.named_modules()
+        if isinstance(module, torch.nn.Conv2d) and module.groups > 1 and module.stride == (2, 2)
+    }
+    assert {name for name, kind in kinds.items() if kind == torch.float32} == strided != set()
