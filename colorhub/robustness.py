@@ -106,8 +106,11 @@ def hues(truth: NDArray, predicted: NDArray) -> dict[str, dict[str, float]]:
     chroma below `GREY` are "greys". Hues without a pixel are left out.
     """
     chroma = np.hypot(*truth)
-    painted = (truth * predicted).sum(axis=0) / np.maximum(chroma, 1e-6)
-    error = np.hypot(*(truth - predicted))
+    values = {
+        "chroma": chroma,
+        "painted": (truth * predicted).sum(axis=0) / np.maximum(chroma, 1e-6),
+        "error": np.hypot(*(truth - predicted)),
+    }
     names, starts = zip(*HUES.items(), strict=True)
     angle = np.degrees(np.arctan2(truth[1], truth[0])) - starts[0]
     number = np.searchsorted(np.subtract(starts, starts[0]) % 360, angle % 360, side="right")
@@ -115,11 +118,8 @@ def hues(truth: NDArray, predicted: NDArray) -> dict[str, dict[str, float]]:
     figures = {}
     for index, name in enumerate(("greys", *names)):
         if (these := number == index).any():
-            means = (each[these].mean() for each in (chroma, painted, error))
-            shares = zip(
-                ("share", "chroma", "painted", "error"), (these.mean(), *means), strict=True
-            )
-            figures[name] = {key: round(float(value), 4) for key, value in shares}
+            means = {"share": these} | {key: each[these] for key, each in values.items()}
+            figures[name] = {key: round(float(each.mean()), 4) for key, each in means.items()}
     return figures
 
 
