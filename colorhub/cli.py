@@ -41,7 +41,7 @@ class Colorize:
     strength: float = 1.0
     """0 gives grey, 1 what the network says, more is stronger."""
     seed: int = 0
-    """Chooses among the colourings of variants with noise."""
+    """Chooses among a variant's colourings: 0 is the likeliest, 1 to 7 are others of natural."""
     device: Device = "auto"
     """Where to compute."""
     recursive: bool = False
@@ -125,7 +125,7 @@ class Compare:
     strength: float = 1.0
     """0 gives grey, 1 what the networks say, more is stronger."""
     seed: int = 0
-    """Chooses among the colourings of variants with noise."""
+    """Chooses among a variant's colourings: 0 is the likeliest, 1 to 7 are others of natural."""
     device: Device = "auto"
     """Where to compute."""
 
@@ -202,7 +202,7 @@ class Evaluate:
     streaming: bool = False
     """Read the data set as it comes instead of downloading it first."""
     seed: int = 0
-    """Seed of variants with noise."""
+    """Which of a variant's colourings is measured; 0 is the likeliest."""
     device: Device = "auto"
     """Where to compute."""
     output: Path | None = None

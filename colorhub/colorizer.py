@@ -121,8 +121,8 @@ class Colorizer:
 
         Takes whatever `open_photo` takes; a colour photo is treated as its lightness. The result
         has the photo's own lightness. `strength` scales the colours: 0 gives the grey photo, 1
-        what the network says. Raises PhotoError for a photo that cannot be read, OptionError for
-        a strength below 0.
+        what the network says. `seed` chooses among a variant's colourings, see `__call__`. Raises
+        PhotoError for a photo that cannot be read, OptionError for a strength below 0.
         """
         opened = open_photo(photo)
         return paint(opened, self.predict(opened, seed=seed), strength=strength)
@@ -159,8 +159,8 @@ class Colorizer:
         generator = self.generator
         if not (isinstance(generator, MobileUNet) and self.knows_uncertainty):
             raise OptionError(
-                f"A {type(generator).__name__} does not say how sure it is: choose a variant of "
-                "which `knows_uncertainty` is true."
+                f"{type(generator).__name__} does not say how sure it is: choose a variant of "
+                "which `knows_uncertainty` is true, such as natural."
             )
         lightness = self._lightness(open_photo(photo))
         return self._run(generator.uncertainty, lightness) * generator.config.ab_gain

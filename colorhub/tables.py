@@ -62,12 +62,13 @@ def robustness_tables(results: dict[str, Any]) -> str:
         f"How far the colours move when the photo is shown otherwise (mean distance in ab, Lab "
         f"units, over {figures['images']} photos of 256 pixels):",
         _row({STABILITY[name]: value for name, value in figures["stability"].items()}),
-        "Colours predicted from a degraded photo and painted on the clean one:",
+        "Colours predicted from a degraded photo and painted on the clean one (the same photos):",
         _table(["what the network sees", *map(_head, _JUDGED)], degradations),
     ]
     if hues := figures.get("hues"):
         parts += [
-            "By the true colour of a pixel, in Lab units; what is painted counts in its direction:",
+            "By the true colour of a pixel, in Lab units; what is painted counts in its direction, "
+            "below 0 it is the opposite colour:",
             _table(
                 ["true colour", "share of pixels", "chroma", "painted", "error of ab"],
                 (

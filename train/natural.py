@@ -124,6 +124,8 @@ def train(config: Config) -> None:
     bare = MobileUNet(network)
     if config.backbone:
         bare.encoder.load_backbone(hub.backbone(config.backbone))
+    elif not config.init_from:
+        run.accelerator.print("No --backbone: the encoder starts from random weights.")
     run.start(bare)
     encoder = {id(weight) for weight in bare.encoder.parameters()}
     groups: list[dict[str, Any]] = [
