@@ -80,11 +80,7 @@ def robustness(
         if colorizer.has_alternatives:
             parts["alternatives"] = _alternatives(colorizer, small)
         figures.append(parts)
-        truth = rgb_to_lab(to_tensor(small))[:, 1:]
-        plain = F.interpolate(
-            colorizer.predict(small, seed=seed), size=truth.shape[2:], mode="bilinear"
-        )
-        both = torch.cat((truth, plain), dim=1)[0].flatten(1).numpy()
+        both = _true_and_predicted(small, colorizer.predict(small, seed=seed))
         colours.append(source.choice(both, PIXELS, axis=1))
         if colorizer.knows_uncertainty:
             pair = _uncertainty_and_error(colorizer, small)
@@ -221,6 +217,13 @@ def _alternatives(colorizer: Colorizer, photo: Image.Image) -> dict[str, float]:
         "best_of_8": min(errors),
         "mean_of_8": float(np.mean(errors)),
     }
+
+
+def _true_and_predicted(photo: Image.Image, ab: Tensor) -> NDArray:
+    """(4, pixels): true and predicted ab of each of the photo's pixels."""
+    truth = rgb_to_lab(to_tensor(photo))[:, 1:]
+    ab = F.interpolate(ab, size=truth.shape[2:], mode="bilinear")
+    return torch.cat((truth, ab), dim=1)[0].flatten(1).numpy()
 
 
 def _uncertainty_and_error(colorizer: Colorizer, photo: Image.Image) -> NDArray:

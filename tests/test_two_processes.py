@@ -4,9 +4,11 @@ Each method takes the turns that the scripts take, with dropout, noise and batch
 without accumulation of gradients. One pair of processes runs all cases; the tests compare.
 """
 
+import multiprocessing
 import os
 import socket
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from unittest import mock
 
@@ -158,7 +160,7 @@ def train_all(methods):
     return results
 
 
-def one_of_two(rank, port, folder):
+def one_of_two(rank, port):
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -166,20 +168,21 @@ def one_of_two(rank, port, folder):
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
-    torch.save((train_all(METHODS), train_all(WRONG)), folder / f"{rank}.pt")
+    results = train_all(METHODS), train_all(WRONG)
     torch.distributed.destroy_process_group()
+    return results
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results():
     """Of one process, and of each of two: what METHODS and what WRONG came to."""
-    folder = tmp_path_factory.mktemp("two")
     with socket.socket() as door:
         door.bind(("127.0.0.1", 0))
         port = door.getsockname()[1]
-    torch.multiprocessing.spawn(one_of_two, args=(port, folder), nprocs=2)
-    files = [folder / f"{rank}.pt" for rank in range(2)]
-    return train_all(METHODS), [torch.load(file, weights_only=True) for file in files]
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        jobs = [pool.submit(one_of_two, rank, port) for rank in range(2)]
+        pairs = [job.result() for job in jobs]
+    return train_all(METHODS), pairs
 
 
 def apart(one, two, tolerance):
