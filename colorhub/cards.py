@@ -93,7 +93,7 @@ def _variants_table(variants: Path) -> str:
         link = f"[{facts.name}](model_cards/{facts.name}/README.md)"
         metrics = facts.results["metrics"]
         cells = [f"{metrics['variant'][metric]['mean']:.2f}" for metric in shown]
-        network = facts.architecture.PAPER.network
+        network = facts.paper.network
         lines.append(f"| {link} | {network} | {facts.megabytes:.1f} | " + " | ".join(cells) + " |")
         for method in ("grey", "mean_ab"):
             baselines[method] = [f"{metrics[method][metric]['mean']:.2f}" for metric in shown]
@@ -113,6 +113,8 @@ class _Facts:
         self.place = folder.parent
         self.config = read_config(folder)
         self.architecture = generators.ARCHITECTURES[self.config["architecture"]]
+        network = self.architecture.Config(**self.config["network"])
+        self.paper = getattr(network, "paper", self.architecture.PAPER)
         self.training = _read(folder / "training.json")
         self.results = _read(folder / "results.json")
         if self.results.get("weights_sha256") != self.config["weights_sha256"]:
@@ -151,7 +153,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _skeleton(facts: _Facts) -> str:
     """A new card's body; the prose in it is true of any variant."""
-    paper = facts.architecture.PAPER
+    paper = facts.paper
     parts = [
         f"\n# {facts.name.split('/')[-1]}\n",
         f"Colours black-and-white photos with {paper.network}, after *{paper.title}*.\n",

@@ -42,6 +42,8 @@ class Colorize:
     """0 gives grey, 1 what the network says, more is stronger."""
     seed: int = 0
     """Chooses among a variant's colourings: 0 is the likeliest, 1 to 7 are others of natural."""
+    ab_gain: float | None = None
+    """Lab units that an output of 1 stands for, instead of the variant's own (128 of most)."""
     device: Device = "auto"
     """Where to compute."""
     recursive: bool = False
@@ -61,7 +63,9 @@ class Colorize:
             try:
                 if target.exists() and not self.overwrite:
                     raise PhotoError(f"{target} exists: give --overwrite to replace it.")
-                photo = colorizer.colorize(source, strength=self.strength, seed=self.seed)
+                photo = colorizer.colorize(
+                    source, strength=self.strength, seed=self.seed, ab_gain=self.ab_gain
+                )
                 save_photo(photo, target)
                 print(target)
             except (PhotoError, MemoryError) as error:
@@ -126,6 +130,8 @@ class Compare:
     """0 gives grey, 1 what the networks say, more is stronger."""
     seed: int = 0
     """Chooses among a variant's colourings: 0 is the likeliest, 1 to 7 are others of natural."""
+    ab_gain: float | None = None
+    """Lab units that an output of 1 stands for, instead of the variant's own (128 of most)."""
     device: Device = "auto"
     """Where to compute."""
 
@@ -140,7 +146,9 @@ class Compare:
         pictures = {"original": photo.convert("RGB")}
         for name in self.variant:
             colorizer = Colorizer.from_pretrained(name, device=self.device)
-            pictures[name] = colorizer.colorize(photo, strength=self.strength, seed=self.seed)
+            pictures[name] = colorizer.colorize(
+                photo, strength=self.strength, seed=self.seed, ab_gain=self.ab_gain
+            )
         save_photo(contact_sheet(pictures), self.output)
         print(self.output)
         return 0

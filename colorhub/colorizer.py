@@ -116,26 +116,45 @@ class Colorizer:
     def _forward(self, network: Callable[[Tensor], Tensor], lightness: Tensor) -> Tensor:
         return network(lightness.to(self.device, memory_format=torch.channels_last)).float().cpu()
 
-    def colorize(self, photo: Photo, *, strength: float = 1.0, seed: int = 0) -> Image.Image:
+    def colorize(
+        self,
+        photo: Photo,
+        *,
+        strength: float = 1.0,
+        seed: int = 0,
+        ab_gain: float | None = None,
+    ) -> Image.Image:
         """The photo in colour: PIL RGB, upright, at the photo's own size.
 
         Takes whatever `open_photo` takes; a colour photo is treated as its lightness. The result
         has the photo's own lightness. `strength` scales the colours: 0 gives the grey photo, 1
-        what the network says. `seed` chooses among a variant's colourings, see `__call__`. Raises
-        PhotoError for a photo that cannot be read, OptionError for a strength below 0.
+        what the network says. `seed` chooses among a variant's colourings, see `__call__`.
+        `ab_gain` are the Lab units that an output of 1 stands for, by default those the variant
+        was trained with; the thesis takes 256 instead of 128 for stronger colours. Raises
+        PhotoError for a photo that cannot be read, OptionError for a strength below 0 or a gain
+        not above 0.
         """
         opened = open_photo(photo)
-        return paint(opened, self.predict(opened, seed=seed), strength=strength)
+        return paint(opened, self.predict(opened, seed=seed, ab_gain=ab_gain), strength=strength)
 
     def predict(
-        self, photo: Image.Image, *, seed: int = 0, resolution: int | None = None
+        self,
+        photo: Image.Image,
+        *,
+        seed: int = 0,
+        resolution: int | None = None,
+        ab_gain: float | None = None,
     ) -> Tensor:
         """A photo's colours at network size: ab (1, 2, h, w) in Lab units.
 
         The network sees the photo as `fit` gives it, at `resolution` pixels of the short side, by
-        default the variant's own. Raises OptionError for a resolution below 1.
+        default the variant's own; `ab_gain` as in `colorize`. Raises OptionError for a resolution
+        below 1, or a gain that is not above 0.
         """
-        return self(self._lightness(photo, resolution), seed=seed) * self.generator.config.ab_gain
+        gain = self.generator.config.ab_gain if ab_gain is None else ab_gain
+        if not 0 < gain < float("inf"):
+            raise OptionError(f"ab_gain is {gain}; it must be above 0, such as 128 or 256.")
+        return self(self._lightness(photo, resolution), seed=seed) * gain
 
     @property
     def has_alternatives(self) -> bool:

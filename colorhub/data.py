@@ -5,17 +5,23 @@ handed on as 8-bit RGB: conversion to Lab happens on the device.
 """
 
 import glob
+import gzip
 import mimetypes
 import os
 import random
+import struct
 import sys
 import time
+import zlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import datasets
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from colorhub.errors import DataError, PhotoError
@@ -149,6 +155,36 @@ def value_of(rows: Rows, row: Row, column: str) -> str:
     if value is None:
         return "(none)"
     return kind.int2str(value) if isinstance(kind, datasets.ClassLabel) else str(value)
+
+
+def open_digits(folder: str | os.PathLike[str], split: str) -> tuple[Tensor, Tensor]:
+    """MNIST's pictures (N, 1, H, W) in [0, 1] and labels (N,), of "train" or "test".
+
+    `folder` holds the four IDX files under their published names, gzipped or not. Raises DataError
+    if one is missing or is no such file.
+    """
+    name = {"train": "train", "test": "t10k"}[split]
+    pictures = _idx(folder, f"{name}-images-idx3-ubyte", 3)
+    labels = _idx(folder, f"{name}-labels-idx1-ubyte", 1)
+    if len(pictures) != len(labels):
+        raise DataError(f"{folder}: {len(pictures)} pictures have {len(labels)} labels.")
+    return pictures[:, None].float() / 255, labels.long()
+
+
+def _idx(folder: str | os.PathLike[str], name: str, dimensions: int) -> Tensor:
+    paths = [Path(folder, name), Path(folder, f"{name}.gz")]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise DataError(f"{folder} holds no {name}(.gz): give the folder of MNIST's IDX files.")
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix else path.read_bytes()
+        magic, *shape = struct.unpack_from(f">{1 + dimensions}I", content)
+        if magic != 0x800 + dimensions:
+            raise ValueError(f"magic number {magic}")
+        values = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
+        return torch.from_numpy(values.reshape(shape).copy())
+    except (OSError, EOFError, zlib.error, struct.error, ValueError) as error:
+        raise DataError(f"{path} is no IDX file, or is truncated ({error}).") from error
 
 
 class ColourPhotos:

@@ -137,25 +137,58 @@ class Encoder(nn.Module):
         layer00.bias and on in the order of the network, for photos in [-1, 1]. A grey encoder's
         first convolution is the sum over the channels. Raises OptionError if they do not fit.
         """
-        folded = _folded_timm(tensors) if "conv_stem.weight" in tensors else _in_order(tensors)
+        folded = _folded(tensors)
         own = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
         if len(folded) < len(own):
             raise OptionError(
                 f"The backbone has {len(folded)} layers, this encoder {len(own)}: give the "
                 "--backbone of the network that --encoder names."
             )
-        with torch.no_grad():
-            for n, (conv, (weight, bias)) in enumerate(zip(own, folded, strict=False)):
-                if n == 0 and conv.in_channels == 1:
-                    weight = weight.sum(1, keepdim=True)
-                if conv.weight.shape != weight.shape or conv.bias is None:
-                    raise OptionError(
-                        f"The backbone's layer {n} has the shape {tuple(weight.shape)}, this "
-                        f"encoder's {tuple(conv.weight.shape)}: it is another network than "
-                        "--encoder names."
-                    )
-                conv.weight.copy_(weight)
-                conv.bias.copy_(bias)
+        weight, bias = folded[0]
+        if own[0].in_channels == 1:
+            folded[0] = weight.sum(1, keepdim=True), bias
+        _take(own, folded)
+
+
+class Teacher(nn.Module):
+    """A MobileNet with its classifier: RGB (N, 3, H, W) in [-1, 1], H and W multiples of 32, to
+    the logits of ImageNet's classes (N, 1000)."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.encoder = Encoder(name, inputs=3)
+        self.last = nn.Conv2d(self.encoder.channels[-1], 1280, 1)
+        self.classes = nn.Conv2d(1280, 1000, 1)
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        x = _relu(self.last(self.encoder(rgb)[-1]), self.encoder.cap)
+        return self.classes(x.mean((2, 3), keepdim=True)).flatten(1)
+
+    def load_backbone(self, tensors: Mapping[str, Tensor]) -> None:
+        """As `Encoder.load_backbone`, of folded layers with the classifier's two at the end."""
+        self.encoder.load_backbone(tensors)
+        own = [self.last, self.classes]
+        rest = _folded(tensors)[-2:]
+        if rest[1][0].shape[:1] != (1000,):
+            raise OptionError("The backbone has no classifier: a teacher needs its logits.")
+        _take(own, rest)
+
+
+def _folded(tensors: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    return _folded_timm(tensors) if "conv_stem.weight" in tensors else _in_order(tensors)
+
+
+@torch.no_grad()
+def _take(own: list[nn.Conv2d], folded: list[tuple[Tensor, Tensor]]) -> None:
+    for n, (conv, (weight, bias)) in enumerate(zip(own, folded, strict=False)):
+        if conv.weight.shape != weight.shape or conv.bias is None:
+            raise OptionError(
+                f"The backbone's layer {n} has the shape {tuple(weight.shape)}, this "
+                f"encoder's {tuple(conv.weight.shape)}: it is another network than "
+                "--encoder names."
+            )
+        conv.weight.copy_(weight)
+        conv.bias.copy_(bias)
 
 
 def _convolve(conv: nn.Module, x: Tensor) -> Tensor:

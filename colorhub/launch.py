@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import tyro
@@ -114,15 +114,14 @@ def _meet(url: str, timeout: timedelta, **_: Any) -> Iterator[tuple[Any, int, in
 
 
 _GO_ON = "go on with --resume_from_checkpoint latest"
-C = TypeVar("C", bound=Options)
 
 
 def _said_by_thread(trouble: threading.ExceptHookArgs) -> None:
     print(f"warning: {trouble.exc_type.__name__}: {trouble.exc_value}", file=sys.stderr)
 
 
-def main(config: type[C], train: Callable[[C], None]) -> None:
-    """Read the command line into a script's Config and train; errors are one sentence, status 1."""
+def main(config: Any, train: Callable[[Any], None]) -> None:
+    """Read the command line into a script's Config (or one of a union) and train; errors are one sentence, status 1."""
     threading.excepthook = _said_by_thread  # TensorBoard's, when the disk is full
     try:
         train(tyro.cli(config, use_underscores=True, config=(tyro.conf.OmitArgPrefixes,)))

@@ -76,8 +76,8 @@ class BatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance * count / max(count - 1, 1), self.momentum)
 
 
-class Dropout2d(nn.Module):
-    """Drops whole channels with probability p; every rank draws the joined batch's channels."""
+class Dropout(nn.Module):
+    """Drops values with probability p; every rank draws those of the joined batch."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -86,8 +86,18 @@ class Dropout2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        kept = draw_uniform(x.shape[0], x.shape[1], 1, 1, like=x) >= self.p
+        kept = draw_uniform(*self._draws(x), like=x) >= self.p
         return x * (kept.to(x.dtype) / (1 - self.p))
+
+    def _draws(self, x: Tensor) -> tuple[int, ...]:
+        return tuple(x.shape)
+
+
+class Dropout2d(Dropout):
+    """Drops whole channels."""
+
+    def _draws(self, x: Tensor) -> tuple[int, ...]:
+        return *x.shape[:2], 1, 1
 
 
 class ResBlock(nn.Module):
@@ -134,6 +144,15 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Repeat the right and bottom edge until both sides divide by `multiple`: (N, C, H, W)."""
     height, width = x.shape[-2:]
     return F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+
+
+def start_small(network: nn.Module) -> None:
+    """Give convolutions and batch norms the first weights of DCGAN and pix2pix, in place."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, 0.02)
 
 
 def channels_last(network: N) -> N:

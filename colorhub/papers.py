@@ -19,6 +19,19 @@ CWGAN = Paper(
     year=None,
     network="a residual U-Net trained against a Wasserstein critic",
 )
+OBJECTIVES = Paper(
+    title="A Comparative Study of Generative Adversarial Networks Towards Automatic Image "
+    "Colorization",
+    authors="Cameron Fabbri",
+    year=2017,
+    network="the U-Net of pix2pix trained against a critic of patches",
+)
+PAINTINGS = Paper(
+    title="Image Colorization",
+    authors="Sri Harsha R, Subramanian V, Neha Dhuttargaon, Binayak Behera and Pratik Rana",
+    year=None,
+    network="an encoder and decoder fused with the features of a network that knows pictures",
+)
 THESIS = Paper(
     title="Residual Networks with Application to Image Colorization",
     authors="Vuong Tuan Quang and Do Trung Nghia",

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from colorhub.errors import OptionError, VariantError
-from colorhub.generators import ARCHITECTURES, Generator
+from colorhub.generators import ARCHITECTURES
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -26,7 +26,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 def save(
-    generator: Generator,
+    network: Any,
     folder: str | os.PathLike[str],
     *,
     mean_ab: tuple[float, float] | None = None,
@@ -42,7 +42,7 @@ def save(
     folder = Path(folder)
     dtype = torch.float16 if half else torch.float32
     weights = {}
-    for name, tensor in generator.state_dict().items():
+    for name, tensor in network.state_dict().items():
         tensor = tensor.detach().cpu()
         weights[name] = (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
         _check_finite(name, weights[name], "Training has diverged or half precision overflows")
@@ -54,8 +54,8 @@ def save(
             config = {
                 "format_version": FORMAT_VERSION,
                 "library_name": "colorhub",
-                "architecture": type(generator).__name__,
-                "network": dataclasses.asdict(generator.config),
+                "architecture": type(network).__name__,
+                "network": dataclasses.asdict(network.config),
                 "mean_ab": mean_ab and [round(value, 4) for value in mean_ab],
                 "weights_sha256": sha256(Path(part, WEIGHTS)),
             }
@@ -66,8 +66,8 @@ def save(
         raise VariantError(f"{folder} cannot be written to ({error}).") from error
 
 
-def load(folder: str | os.PathLike[str]) -> Generator:
-    """The network in a folder, weights in fp32, in evaluation mode.
+def load(folder: str | os.PathLike[str], kinds: Mapping[str, type[Any]] = ARCHITECTURES) -> Any:
+    """The network in a folder, one of `kinds` by name, weights in fp32, in evaluation mode.
 
     Raises VariantError if config.json is missing, unreadable or of a newer format, if the weights
     are missing, pickled, truncated, corrupted or not finite, or if names, shapes or number types
@@ -75,7 +75,7 @@ def load(folder: str | os.PathLike[str]) -> Generator:
     """
     folder = Path(folder)
     config = read_config(folder)
-    generator = _build(config, folder)
+    generator = _build(config, folder, kinds)
     weights = _read_weights(folder, generator.state_dict(), config)
     generator.load_state_dict(weights, assign=True)
     return generator.float().eval()
@@ -102,12 +102,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _build(config: dict[str, Any], folder: Path) -> Generator:
+def _build(config: dict[str, Any], folder: Path, kinds: Mapping[str, type[Any]]) -> Any:
     name = config.get("architecture")
-    if not isinstance(name, str) or name not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
+    if not isinstance(name, str) or name not in kinds:
+        known = ", ".join(kinds)
         raise VariantError(f"{folder}: unknown architecture {name!r}; known are {known}.")
-    cls = ARCHITECTURES[name]
+    cls = kinds[name]
     given, wanted = config.get("network"), dataclasses.fields(cls.Config)
     if not isinstance(given, dict):
         raise VariantError(f"{folder / CONFIG} does not say how the network is built.")
@@ -125,7 +125,7 @@ def _build(config: dict[str, Any], folder: Path) -> Generator:
             )
     try:
         with torch.device("meta"):  # no memory for a network whose weights may not be there
-            return cls(cls.Config(**given))  # type: ignore[arg-type]
+            return cls(cls.Config(**given))
     except (OptionError, ValueError, RuntimeError) as error:
         raise VariantError(f"{folder / CONFIG}: no {name} can be built so ({error}).") from error
 

@@ -42,13 +42,34 @@ import torch.distributed as dist
 from PIL import Image
 
 from colorhub import weights
-from colorhub.generators import ARCHITECTURES, Autoencoder, Generator, MobileUNet, ResUNet
+from colorhub.generators import (
+    ARCHITECTURES,
+    Autoencoder,
+    Fusion,
+    Generator,
+    MobileUNet,
+    ResUNet,
+    UNet,
+)
 
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).parent.parent
 TINY = {
     "ResUNet": ResUNet.Config(resolution=32, width=4, depth=2, noise_dim=2, ab_gain=100.0),
+    "UNet": UNet.Config(resolution=32, width=4, depth=3, dropout=0.2, ab_gain=100.0),
+    "Fusion": Fusion.Config(
+        resolution=32,
+        width=4,
+        encoder="pooled",
+        decoder="paintings",
+        extractor="resnet34",
+        extractor_width=2,
+        extractor_size=40,
+        embedding="logits",
+        padding=True,
+        ab_gain=110.0,
+    ),
     "Autoencoder": Autoencoder.Config(resolution=32, width=4, ab_gain=110.0),
     "MobileUNet": MobileUNet.Config(
         resolution=32, width=4, ab_gain=100.0, queries=3, saturation=1.5, alternatives=5
@@ -133,7 +154,11 @@ def make_generator(architecture: str = "ResUNet") -> Generator:
     """A tiny network with random weights, the same each time, that gives visible colour."""
     torch.manual_seed(0)
     network = ARCHITECTURES[architecture](TINY[architecture])  # type: ignore[arg-type]
-    last = network.mean if isinstance(network, MobileUNet) else network
+    last = network
+    if isinstance(network, MobileUNet):
+        last = network.mean
+    elif isinstance(network, Fusion):
+        last = network.decoder
     with torch.no_grad():
         list(last.parameters())[-1].copy_(torch.tensor([0.1, 0.3]))
     return network.eval()

@@ -14,6 +14,7 @@ FLOORS = [
     (
         "color",
         "encoders",
+        "inception",
         "layers",
         "options",
         "runlog",
@@ -22,7 +23,7 @@ FLOORS = [
         "photos",
         "provenance",
     ),
-    ("palette", "critics", "checkpoints", "data", "reports"),
+    ("augmentation", "palette", "classifiers", "critics", "checkpoints", "data", "reports"),
     ("generators", "losses", "degradations"),
     ("weights", "batches", "state"),
     ("hub", "cards"),

@@ -31,6 +31,7 @@ from colorhub.launch import full_precision
 
 SIZES = {
     "cwgan": "--width 4 --depth 2 --noise_dim 2 --critic_width 4 --critic_depth 2",
+    "pix2pix": "--width 4 --depth 2 --critic_width 4 --critic_depth 2",
     "autoencoder": "--width 4",
     "natural": "--width 4 --alternatives 2 --lr_scheduler constant",
 }

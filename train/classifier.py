@@ -1,0 +1,288 @@
+"""ResNet-34 and ConvNet-34: on digits as in the thesis, or taught as a colorizer's extractor.
+
+    accelerate launch train/classifier.py digits --data_folder data/mnist --output_dir runs/resnet34
+    accelerate launch train/classifier.py digits --data_folder data/mnist --no-shortcuts \
+        --output_dir runs/convnet34
+    accelerate launch train/classifier.py distill --dataset_name data/photos \
+        --teacher mobilenet_edgetpu_075.safetensors --output_dir runs/extractor
+
+`digits` writes the thesis's figures: loss and accuracy by epoch, the confusion matrix, predictions.
+`distill` teaches a network that sees grey what a classifier sees in the same photo in colour: its
+1000 outputs before the softmax (Hinton et al. 2015, in the limit of a high temperature). Both go on
+from their last epoch when they are started again.
+"""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+from tqdm.auto import tqdm
+
+from colorhub import hub, losses, weights
+from colorhub.batches import Epoch, PhotoBatches
+from colorhub.classifiers import ResNet34
+from colorhub.color import rgb_to_lab, to_lightness
+from colorhub.data import open_digits, open_rows
+from colorhub.encoders import Teacher
+from colorhub.errors import OptionError
+from colorhub.launch import main
+from colorhub.layers import channels_last
+from colorhub.runlog import say
+from colorhub.state import State
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Train on MNIST as chapter 3 of the thesis does."""
+
+    data_folder: Path
+    """Folder with MNIST's four IDX files, gzipped or not."""
+    output_dir: Path = Path("runs/resnet34")
+    """Folder for weights, metrics.csv and figures."""
+    network: ResNet34.Config = field(default_factory=lambda: ResNet34.Config(classes=10))
+    learning_rate: float = 0.01
+    """Learning rate of SGD."""
+    train_batch_size: int = 128
+    """Digits a step, for each process."""
+    num_train_epochs: int = 10
+    """Passes over the digits."""
+    seed: int = 1
+    """Seed of everything that is drawn."""
+
+
+@dataclass(frozen=True)
+class Distill:
+    """Teach a network that sees grey what a classifier sees in colour."""
+
+    dataset_name: str
+    """Hub id or local folder of a data set with an image column."""
+    teacher: str
+    """The classifier: a .safetensors file of a MobileNet with its last layers."""
+    output_dir: Path = Path("runs/extractor")
+    """Folder for weights and metrics.csv."""
+    network: ResNet34.Config = field(default_factory=lambda: ResNet34.Config(width=32))
+    train_split: str = "train"
+    """Split to train on."""
+    validation_split: str | None = None
+    """Split to measure on."""
+    teacher_network: str = "mobilenet_edgetpu_075"
+    """Which MobileNet the teacher is."""
+    resolution: int = 224
+    """Pixels of a crop's side, as the teacher sees it; a multiple of 32."""
+    grey_size: int = 128
+    """Pixels of the same crop's side, as the taught network sees it."""
+    learning_rate: float = 2e-3
+    """Learning rate of AdamW at the start of its cosine."""
+    train_batch_size: int = 32
+    """Photos a step."""
+    num_train_epochs: int = 20
+    """Passes over the photos."""
+    dataloader_num_workers: int = 1
+    """Processes that decode photos."""
+    seed: int = 0
+    """Seed of everything that is drawn."""
+
+    def __post_init__(self) -> None:
+        if self.resolution < 32 or self.resolution % 32:
+            raise OptionError(f"--resolution is {self.resolution}; it must be a multiple of 32.")
+        if self.grey_size < 1:
+            raise OptionError(f"--grey_size is {self.grey_size}; it must be 1 or more.")
+        if self.network.classes != 1000:
+            raise OptionError("--classes must be 1000, as many as the teacher tells apart.")
+
+
+def digits(config: Digits) -> None:
+    accelerator = _accelerator(config.seed)
+    network = ResNet34(config.network)
+    optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate)
+    loaders = []
+    for split in ("train", "test"):
+        pictures, labels = open_digits(config.data_folder, split)
+        data = TensorDataset(pictures, labels)
+        loaders.append(DataLoader(data, config.train_batch_size, shuffle=split == "train"))
+    state = _state(config, network=network, optimizer=optimizer)
+    network, optimizer, train, test = accelerator.prepare(network, optimizer, *loaders)
+
+    for epoch in _epochs(config, state):
+        network.train()
+        sums = torch.zeros(3)  # losses, right ones, all
+        for grey, labels in tqdm(train, desc=f"epoch {epoch + 1}"):  # (N, 1, 28, 28) in [0, 1]
+            logits = network(grey)
+            loss = F.cross_entropy(logits.float(), labels)
+            accelerator.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+            right = (logits.argmax(1) == labels).sum()
+            sums += torch.stack([loss.detach() * len(labels), right, torch.tensor(len(labels))])
+        answers, test_loss = _answers(network, test, accelerator)
+        loss, accuracy = (accelerator.reduce(sums)[:2] / accelerator.reduce(sums)[2]).tolist()
+        row = {"train loss": loss, "train accuracy": accuracy, "test loss": test_loss}
+        right = (answers == open_digits(config.data_folder, "test")[1]).double().mean()
+        _end_epoch(config, state, row | {"test accuracy": right.item()})
+
+    answers, _ = _answers(network, test, accelerator)
+    if accelerator.is_main_process:
+        _curves(config.output_dir)
+        _confusion(*open_digits(config.data_folder, "test"), answers, config.output_dir)
+    accelerator.end_training()
+
+
+def distill(config: Distill) -> None:
+    accelerator = _accelerator(config.seed)
+    if accelerator.num_processes > 1:
+        raise OptionError("distill runs in one process: it takes minutes.")
+    student = channels_last(ResNet34(config.network))
+    teacher = Teacher(config.teacher_network).requires_grad_(False)
+    teacher.load_backbone(hub.backbone(config.teacher))
+    optimizer = torch.optim.AdamW(student.parameters(), config.learning_rate, weight_decay=0.05)
+    rows = open_rows(config.dataset_name, split=config.train_split)
+    photos = _photos(config, rows)
+    steps = len(photos) * config.num_train_epochs
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.learning_rate, total_steps=steps + 1, pct_start=0.1
+    )
+    state = _state(config, network=student, optimizer=optimizer, scheduler=scheduler)
+    network, optimizer, teacher = accelerator.prepare(student, optimizer, channels_last(teacher))
+
+    def lacking(rgb: Tensor) -> Tensor:
+        rgb = rgb.to(accelerator.device).float() / 255
+        grey = to_lightness(rgb_to_lab(rgb)[:, :1])
+        grey = F.interpolate(grey, (config.grey_size,) * 2, mode="area")  # (N, 1, S, S) in [-1, 1]
+        with torch.no_grad():
+            wanted = teacher(2 * rgb - 1).float()
+        return losses.relative_square([network(grey)], [wanted - wanted.mean(1, keepdim=True)])
+
+    for epoch in _epochs(config, state):
+        network.train()
+        total = []
+        for (rgb,) in tqdm(Epoch(photos, epoch), total=len(photos), desc=f"epoch {epoch + 1}"):
+            loss = lacking(rgb)
+            accelerator.backward(loss)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+            total.append(loss.item())
+        row = {"train": sum(total) / len(total)}
+        if config.validation_split:
+            network.eval()
+            held_out = open_rows(config.dataset_name, split=config.validation_split)
+            with torch.no_grad():
+                scores = [lacking(rgb).item() for (rgb,) in Epoch(_photos(config, held_out), 0)]
+            row["validation"] = sum(scores) / len(scores)
+        _end_epoch(config, state, row)
+
+
+def _accelerator(seed: int) -> Accelerator:
+    torch.manual_seed(seed)
+    return Accelerator(cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()))
+
+
+def _photos(config: Distill, rows: Any) -> PhotoBatches:
+    return PhotoBatches(
+        rows,
+        resolution=config.resolution,
+        batch_size=config.train_batch_size,
+        seed=config.seed,
+        workers=config.dataloader_num_workers,
+    )
+
+
+def _state(config: Digits | Distill, **parts: Any) -> State:
+    """The run's parts, as they were at the end of the last epoch of a run in the same folder."""
+    pinned = {"seed": config.seed, "batch": config.train_batch_size}
+    checkpoints = config.output_dir / "checkpoints"
+    state = State(checkpoints, pinned=pinned, learning_rate=config.learning_rate)
+    state.parts = parts
+    if path := state.find("latest"):
+        state.load(path)
+        say(f"Resumed from {path}: {state.progress.epoch} epochs.")
+    return state
+
+
+def _epochs(config: Digits | Distill, state: State) -> Iterator[int]:
+    while state.progress.epoch < config.num_train_epochs:
+        torch.manual_seed(config.seed + state.progress.epoch)
+        yield state.progress.epoch
+
+
+def _end_epoch(config: Digits | Distill, state: State, row: dict[str, float]) -> None:
+    """Save weights, a row of metrics.csv and a checkpoint."""
+    path, epoch = config.output_dir / "metrics.csv", state.progress.epoch
+    lines = path.read_text().splitlines()[: epoch + 1] if epoch else [",".join(["epoch", *row])]
+    lines.append(",".join([str(epoch + 1), *(f"{value:.6g}" for value in row.values())]))
+    say(", ".join(f"{name} {value:.4f}" for name, value in row.items()))
+    weights.save(state.parts["network"], config.output_dir)
+    path.write_text("\n".join(lines) + "\n")
+    state.progress.epoch = state.progress.step = epoch + 1
+    state.save(keep=1)
+
+
+@torch.no_grad()
+def _answers(
+    network: nn.Module, test: DataLoader[Any], accelerator: Accelerator
+) -> tuple[Tensor, float]:
+    """The digits that the network sees in the test pictures, in order, and its mean loss."""
+    network.eval()
+    all_logits, all_labels = [], []
+    for grey, labels in test:
+        logits, labels = accelerator.gather_for_metrics((network(grey).float(), labels))
+        all_logits.append(logits.cpu())
+        all_labels.append(labels.cpu())
+    logits = torch.cat(all_logits)
+    return logits.argmax(1), F.cross_entropy(logits, torch.cat(all_labels)).item()
+
+
+def _curves(folder: Path) -> None:
+    """curves.png: loss and accuracy of both splits by epoch."""
+    with open(folder / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    for axes, kind in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for split in ("train", "test"):
+            values = [float(row[f"{split} {kind}"]) for row in rows]
+            axes.plot(range(1, len(rows) + 1), values, marker="o", label=split)
+        axes.set(xlabel="epoch", ylabel=kind)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(folder / "curves.png", dpi=120)
+
+
+def _confusion(pictures: Tensor, labels: Tensor, answers: Tensor, folder: Path) -> None:
+    """confusion.png, counts of answers by true digit, and predictions.png, wrong ones first."""
+    counts = torch.bincount(10 * labels + answers, minlength=100).view(10, 10)
+    figure = Figure(figsize=(5.5, 5.5), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(counts.float().add(1).log(), cmap="Blues")
+    for true, row in enumerate(counts.tolist()):
+        for answer, count in enumerate(row):
+            color = "white" if true == answer else "black"
+            axes.text(answer, true, count or "", ha="center", va="center", color=color, fontsize=8)
+    axes.set(xlabel="answer", ylabel="digit", xticks=range(10), yticks=range(10))
+    figure.savefig(folder / "confusion.png", dpi=120)
+
+    order = torch.argsort((answers == labels).int(), stable=True)
+    figure = Figure(figsize=(8, 4.4), layout="constrained")
+    shown = torch.cat([order[:8], order[-16:]])  # eight that were missed, if there are so many
+    for axes, place in zip(figure.subplots(3, 8).flat, shown.tolist(), strict=False):
+        axes.imshow(pictures[place, 0], cmap="gray_r")
+        right = answers[place] == labels[place]
+        said = str(answers[place].item()) if right else f"{answers[place]}, not {labels[place]}"
+        axes.set_title(said, color="black" if right else "crimson", fontsize=9)
+        axes.axis("off")
+    figure.savefig(folder / "predictions.png", dpi=120)
+
+
+def train(config: Any) -> None:
+    digits(config) if isinstance(config, Digits) else distill(config)
+
+
+if __name__ == "__main__":
+    main(Digits | Distill, train)
