@@ -121,7 +121,8 @@ def _said_by_thread(trouble: threading.ExceptHookArgs) -> None:
 
 
 def main(config: Any, train: Callable[[Any], None]) -> None:
-    """Read the command line into a script's Config (or one of a union) and train; errors are one sentence, status 1."""
+    """Read the command line into a script's Config, or one of a union of them, and train; errors
+    are one sentence, status 1."""
     threading.excepthook = _said_by_thread  # TensorBoard's, when the disk is full
     try:
         train(tyro.cli(config, use_underscores=True, config=(tyro.conf.OmitArgPrefixes,)))

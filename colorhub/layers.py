@@ -1,6 +1,7 @@
 """Building blocks that networks share."""
 
 import copy
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -12,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from colorhub.ranks import draw_uniform, world_size
 
 N = TypeVar("N", bound=nn.Module)
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "silu": F.silu, "elu": F.elu}
 
 
 class _JointBatchNorm(torch.autograd.Function):
@@ -101,10 +103,19 @@ class Dropout2d(Dropout):
 
 
 class ResBlock(nn.Module):
-    """Two 3x3 convolutions, each with batch norm and ReLU, dropout between, and a shortcut."""
+    """Two 3x3 convolutions, each with batch norm and an activation (a name in `ACTIVATIONS`),
+    dropout between, and a shortcut."""
 
-    def __init__(self, channels_in: int, channels_out: int, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        *,
+        dropout: float = 0.0,
+        activation: str = "relu",
+    ) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[activation]
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
         self.norm1 = BatchNorm2d(channels_out)
         self.dropout = Dropout2d(dropout)
@@ -114,8 +125,8 @@ class ResBlock(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.dropout(F.relu(self.norm1(self.conv1(x))))
-        return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
+        y = self.dropout(self.activation(self.norm1(self.conv1(x))))
+        return self.activation(self.norm2(self.conv2(y)) + self.shortcut(x))
 
 
 class MeanWeights(nn.Module):

@@ -56,7 +56,9 @@ torch.set_num_threads(1)
 
 ROOT = Path(__file__).parent.parent
 TINY = {
-    "ResUNet": ResUNet.Config(resolution=32, width=4, depth=2, noise_dim=2, ab_gain=100.0),
+    "ResUNet": ResUNet.Config(
+        resolution=32, width=4, depth=2, activation="silu", noise_dim=2, ab_gain=100.0
+    ),
     "UNet": UNet.Config(resolution=32, width=4, depth=3, dropout=0.2, ab_gain=100.0),
     "Fusion": Fusion.Config(
         resolution=32,

@@ -28,7 +28,7 @@ FLOORS = [
     ("weights", "batches", "state"),
     ("hub", "cards"),
     ("colorizer",),
-    ("samples", "evaluation", "robustness", "launch", "publisher"),
+    ("samples", "evaluation", "robustness", "launch", "publisher", "teachers"),
     ("exhibit",),
     ("training",),
     ("studio", "look"),
@@ -37,7 +37,7 @@ FLOORS = [
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
-    "accelerate": {"launch", "exhibit"},
+    "accelerate": {"launch", "exhibit", "teachers"},
     "datasets": {"data", "batches", "launch"},
     "gradio": {"app", "look", "studio"},
     "matplotlib": {"robustness"},

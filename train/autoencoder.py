@@ -7,9 +7,11 @@ Adam at 1e-3, halved when the epoch's loss has not fallen for `--patience` epoch
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from colorhub.generators import Autoencoder
 from colorhub.launch import main
@@ -30,18 +32,20 @@ class Config(Options):
     """Learning rate at the start."""
     patience: int = 3
     """Epochs without a better loss before the learning rate is halved."""
+    lr_scheduler: Literal["plateau", "cosine"] = "plateau"
+    """Halve the learning rate so, or lower it to 0 over the whole run."""
 
 
 def train(config: Config) -> None:
     run = Run(config, network=config.network, script=__file__)
     generator = run.start(Autoencoder(config.network))
     optimizer = torch.optim.Adam(generator.parameters(), lr=config.learning_rate)
+    scheduler: Any = ReduceLROnPlateau(optimizer, factor=0.5, patience=config.patience, min_lr=1e-5)
+    cosine = config.lr_scheduler == "cosine"
+    if cosine:
+        scheduler = LambdaLR(optimizer, run.schedule("cosine"))
     generator, optimizer, scheduler = run.prepare(
-        generator=generator,
-        optimizer=optimizer,
-        scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, factor=0.5, patience=config.patience, min_lr=1e-5
-        ),
+        generator=generator, optimizer=optimizer, scheduler=scheduler
     )
 
     for _ in run.epochs():
@@ -50,8 +54,11 @@ def train(config: Config) -> None:
             run.accelerator.backward(loss)
             optimizer.step()
             optimizer.zero_grad()
+            if cosine and run.steps_now:
+                scheduler.step()
             run.report(mse=loss)
-        scheduler.step(run.epoch_mean("mse"))
+        if not cosine:
+            scheduler.step(run.epoch_mean("mse"))
     run.finish()
 
 

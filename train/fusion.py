@@ -12,9 +12,11 @@ halved when the epoch's loss has not fallen for `--patience` epochs, down to 1e-
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from colorhub import hub, inception, weights
 from colorhub.augmentation import Square
@@ -43,6 +45,8 @@ class Config(Options):
     """Learning rate at the start."""
     patience: int = 3
     """Epochs without a better loss before the learning rate is halved."""
+    lr_scheduler: Literal["plateau", "cosine"] = "plateau"
+    """Halve the learning rate so, or lower it to 0 over the whole run."""
     shear: float = 10.0
     """Degrees by which photos are sheared at the most."""
     zoom: float = 0.2
@@ -71,12 +75,12 @@ def train(config: Config) -> None:
     generator = run.start(generator)
     trained = [weight for weight in generator.parameters() if weight.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=config.learning_rate, fused=True)
+    scheduler: Any = ReduceLROnPlateau(optimizer, factor=0.5, patience=config.patience, min_lr=1e-5)
+    cosine = config.lr_scheduler == "cosine"
+    if cosine:
+        scheduler = LambdaLR(optimizer, run.schedule("cosine"))
     generator, optimizer, scheduler = run.prepare(
-        generator=generator,
-        optimizer=optimizer,
-        scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, factor=0.5, patience=config.patience, min_lr=1e-5
-        ),
+        generator=generator, optimizer=optimizer, scheduler=scheduler
     )
 
     for _ in run.epochs():
@@ -85,8 +89,11 @@ def train(config: Config) -> None:
             run.accelerator.backward(loss)
             optimizer.step()
             optimizer.zero_grad()
+            if cosine and run.steps_now:
+                scheduler.step()
             run.report(mse=loss)
-        scheduler.step(run.epoch_mean("mse"))
+        if not cosine:
+            scheduler.step(run.epoch_mean("mse"))
     run.finish()
 
 

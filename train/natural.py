@@ -7,7 +7,6 @@ Every loss that docs/natural.md compares is an option. AdamW with a warm-up and 
 encoder, which knows pictures already, learns more slowly than the decoder.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,16 +16,14 @@ import torch.nn.functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from colorhub import hub, losses
-from colorhub.color import lab_to_rgb
 from colorhub.critics import ConvCritic
 from colorhub.degradations import AgedCrop
-from colorhub.encoders import Encoder
 from colorhub.errors import OptionError
 from colorhub.generators import MobileUNet
 from colorhub.launch import full_precision, main
-from colorhub.layers import pad_to_multiple
 from colorhub.objectives import OBJECTIVES, gradient_penalty
 from colorhub.options import Options
+from colorhub.teachers import features_of, picture
 from colorhub.training import Run
 
 
@@ -150,7 +147,10 @@ def train(config: Config) -> None:
     ready = dict(zip(parts, run.prepare(**parts), strict=True))
     generator, optimizer = ready["generator"], ready["optimizer"]
     objective = OBJECTIVES[config.objective]()
-    teacher = _teacher(config, run)
+    source = config.teacher or config.backbone
+    teacher = None
+    if source and (config.lambda_feature or config.lambda_distill):
+        teacher = features_of(source, network.encoder, run.accelerator)
     gain = network.ab_gain
 
     for _ in run.epochs():
@@ -176,19 +176,19 @@ def train(config: Config) -> None:
                 loss = loss + config.lambda_spread * (others + scale)
                 run.report(others=others, scale=scale)
             if config.lambda_colorfulness:
-                pictures = (_picture(lightness, each) for each in (fake * gain, truth))
+                pictures = (picture(lightness, each) for each in (fake * gain, truth))
                 lacking = losses.colorfulness_gap(*pictures)
                 loss = loss + config.lambda_colorfulness * lacking
                 run.report(lacking=lacking)
             if teacher:
                 with torch.no_grad():
-                    wanted = teacher(_picture(lightness, truth))
+                    wanted = teacher(picture(lightness, truth))
                 if config.lambda_distill:
                     distill = losses.relative_square((first, second), wanted[-2:])
                     loss = loss + config.lambda_distill * distill
                     run.report(distill=distill)
                 if config.lambda_feature:
-                    seen = teacher(_picture(lightness, fake * gain))
+                    seen = teacher(picture(lightness, fake * gain))
                     features = losses.features(seen, wanted)
                     loss = loss + config.lambda_feature * features
                     run.report(features=features)
@@ -213,26 +213,6 @@ def train(config: Config) -> None:
                 scheduler.step()
             run.report(generator=loss)
     run.finish()
-
-
-def _teacher(config: Config, run: Run) -> Callable[[torch.Tensor], list[torch.Tensor]] | None:
-    """RGB in [0, 1] to the maps of a frozen backbone, if a loss asks for it."""
-    source = config.teacher or config.backbone
-    if source is None or not (config.lambda_feature or config.lambda_distill):
-        return None
-    backbone = Encoder(config.network.encoder, inputs=3).to(run.device).requires_grad_(False)
-    backbone.load_backbone(hub.backbone(source))
-
-    def teacher(picture: torch.Tensor) -> list[torch.Tensor]:
-        with run.accelerator.autocast():
-            return backbone(pad_to_multiple(2 * picture - 1, 32))
-
-    return teacher
-
-
-def _picture(lightness: torch.Tensor, ab: torch.Tensor) -> torch.Tensor:
-    """Lightness in [-1, 1] and ab in Lab units to RGB in [0, 1]."""
-    return lab_to_rgb(torch.cat((50 * lightness + 50, ab.float()), dim=1)).clamp(0, 1)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,9 @@ The paper's eight are gan, lsgan, ebgan and wgan, each with --lambda_l1 100 --la
 --lambda_l1 0 --lambda_l2 1. The critic scores patches; of ebgan it is an auto-encoder, whose error
 is the energy. wgan clips the critic's weights, gives it five steps for each of the generator's, and
 trains slowly by RMSprop, as Arjovsky et al. 2017 do.
+
+Against colours that average to grey there are, all off by default, `--saturation_weight`,
+`--lambda_feature`, `--ema_decay` and `--gradient_accumulation_steps`: see docs/study.md.
 """
 
 from dataclasses import dataclass, field
@@ -18,12 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
+from colorhub import losses
 from colorhub.critics import EnergyCritic, PatchConfig, PatchCritic
 from colorhub.errors import OptionError
 from colorhub.generators import UNet
 from colorhub.launch import main
 from colorhub.objectives import EBGAN, OBJECTIVES, clip_weights, pull_away
 from colorhub.options import Options
+from colorhub.teachers import features_of, picture
 from colorhub.training import Run
 
 
@@ -47,6 +52,15 @@ class Config(Options):
     """Weight of the mean squared distance to the true ab."""
     lambda_adv: float = 1.0
     """Weight of the critic's score in the generator's loss; at 0 no critic is trained."""
+    saturation_weight: float = 0.0
+    """Added weight of a pixel with a chroma of 20 Lab units, in the L1 distance."""
+    lambda_feature: float = 0.0
+    """Weight of the L1 distance of a backbone's features of the coloured and the true photo."""
+    teacher: str | None = None
+    """The backbone that gives those features: a .safetensors file, or a Hub repository of timm's
+    such as timm/mobilenetv2_100.ra_in1k."""
+    teacher_network: str = "mobilenet_v2_100"
+    """Which MobileNet the teacher is."""
     margin: float = 1.0
     """Energy up to which ebgan's critic raises that of coloured photos."""
     lambda_pt: float = 0.1
@@ -75,6 +89,8 @@ class Config(Options):
             )
         if not (self.lambda_l1 or self.lambda_l2):
             raise OptionError("--lambda_l1 and --lambda_l2 are both 0: nothing asks for the truth.")
+        if self.lambda_feature and not self.teacher:
+            raise OptionError("--lambda_feature needs a --teacher.")
         if not self.clip > 0:
             raise OptionError(f"--clip is {self.clip}; it must be more than 0.")
 
@@ -111,6 +127,10 @@ def train(config: Config) -> None:
         critic_scheduler=LambdaLR(critic_optimizer, critic_factor),
     )
     objective = EBGAN(config.margin) if energy else OBJECTIVES[config.objective]()
+    gain = config.network.ab_gain
+    teacher = None
+    if config.lambda_feature and config.teacher:
+        teacher = features_of(config.teacher, config.teacher_network, run.accelerator)
 
     for _ in run.epochs():
         for step, (lightness, ab) in run.batches():  # (N, 1, R, R), (N, 2, R, R), in [-1, 1]
@@ -133,8 +153,19 @@ def train(config: Config) -> None:
                 critic.requires_grad_(False)
 
             if generator_turn:
-                l1, l2 = F.l1_loss(fake.float(), ab), F.mse_loss(fake.float(), ab)
+                weight = config.saturation_weight
+                l1 = (
+                    losses.smooth_l1(fake * gain, ab * gain, saturation_weight=weight, beta=0)
+                    / gain
+                )
+                l2 = F.mse_loss(fake.float(), ab)
                 generator_loss = config.lambda_l1 * l1 + config.lambda_l2 * l2
+                if teacher:
+                    with torch.no_grad():
+                        wanted = teacher(picture(lightness, gain * ab))
+                    features = losses.features(teacher(picture(lightness, gain * fake)), wanted)
+                    generator_loss = generator_loss + config.lambda_feature * features
+                    run.report(features=features)
                 if config.lambda_adv:
                     if energy:
                         energies, maps = judge(lightness, fake, embedding=True)

@@ -1,13 +1,14 @@
 """ResU-Net, the generator of "Image Colorization with Conditional WGAN"."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from colorhub.errors import OptionError
-from colorhub.layers import ResBlock, pad_to_multiple
+from colorhub.layers import ACTIVATIONS, ResBlock, pad_to_multiple
 from colorhub.papers import CWGAN
 from colorhub.ranks import draw_normal
 
@@ -37,10 +38,15 @@ class ResUNet(nn.Module):
         """How often the picture is halved."""
         dropout: float = 0.2
         """Share of channels dropped inside the encoder's blocks."""
+        activation: str = "relu"
+        """What follows each norm: relu as in the paper, or silu or elu, which it leaves open."""
         noise_dim: int = 16
         """Length of the noise vector; 0 switches noise off."""
 
         def __post_init__(self) -> None:
+            if self.activation not in ACTIVATIONS:
+                known = ", ".join(ACTIVATIONS)
+                raise OptionError(f"--activation {self.activation!r}: choose from {known}.")
             sizes = self.resolution, self.width, self.depth, self.noise_dim + 1
             if min(sizes) < 1 or not 0 <= self.dropout < 1:
                 raise OptionError(
@@ -52,17 +58,18 @@ class ResUNet(nn.Module):
         super().__init__()
         self.config = config
         widths = [config.width * 2**level for level in range(config.depth + 1)]
+        block = partial(ResBlock, activation=config.activation)
         self.encoder = nn.ModuleList()
         channels = 1
         for width in widths[:-1]:
-            self.encoder.append(ResBlock(channels, width, dropout=config.dropout))
+            self.encoder.append(block(channels, width, dropout=config.dropout))
             channels = width
-        self.bottleneck = ResBlock(channels + config.noise_dim, widths[-1], dropout=config.dropout)
+        self.bottleneck = block(channels + config.noise_dim, widths[-1], dropout=config.dropout)
         self.up = nn.ModuleList()
         self.decoder = nn.ModuleList()
         for wide, narrow in zip(widths[:0:-1], widths[-2::-1], strict=True):
             self.up.append(nn.ConvTranspose2d(wide, narrow, 2, stride=2))
-            self.decoder.append(ResBlock(2 * narrow, narrow))
+            self.decoder.append(block(2 * narrow, narrow))
         self.head = nn.Conv2d(widths[0], 2, 1)
 
     def forward(self, lightness: Tensor, noise: Tensor | None = None) -> Tensor:

@@ -1,0 +1,238 @@
+"""The comparison that the papers are about: train every variant, measure, show, write it down.
+
+    python benchmarks/study.py --dataset_name data/photos --teacher mobilenet_edgetpu.safetensors
+    python benchmarks/study.py --dataset_name data/photos --photos album --output_dir runs/study
+
+A run that is finished is not trained again, one that was interrupted goes on, and a variant that
+was measured with its present weights is not measured again. docs/study.md keeps what people wrote in
+it; tables and figures between its marks are made anew. `--photos` colours a folder of photographs
+with every variant and writes the sheet beside the runs, for eyes only.
+"""
+
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import study_figures as figures
+import torch
+import tyro
+from recipes import RECIPES, Recipe
+
+from colorhub import ColorhubError, Colorizer, weights
+from colorhub.photos import EXTENSIONS, open_photo, save_photo
+from colorhub.provenance import write_text
+from colorhub.samples import bundled_photos
+
+ROOT = Path(__file__).parent.parent
+METRICS = ("psnr", "ssim", "ab_rmse", "ciede2000", "colorfulness_ratio")
+HEADS = ("PSNR, dB ↑", "SSIM ↑", "ab RMSE ↓", "CIEDE2000 ↓", "colorfulness ratio")
+OURS = "natural"  # trained by a recipe of its own, see docs/natural.md
+
+
+@dataclass(frozen=True)
+class Config:
+    dataset_name: str
+    """Hub id or local folder of the photos to train and measure on."""
+    validation_split: str = "validation"
+    """Split to measure on."""
+    budget: Literal["cpu", "paper"] = "cpu"
+    """How large networks and runs are, see recipes.py."""
+    teacher: str | None = None
+    """Weights of MobileNetEdgeTPU with its classifier, which teaches the extractor."""
+    only: tuple[str, ...] = ()
+    """Train and measure these recipes; the page shows all that are finished."""
+    train: bool = True
+    """Train what is not finished; else only measure and show."""
+    output_dir: Path = Path("runs/study")
+    """Folder of all runs."""
+    page: Path = ROOT / "docs" / "study.md"
+    """The page; its pictures go into a folder of the same name beside it."""
+    photos: Path | None = None
+    """Folder of photographs to colour with every variant, into OUTPUT_DIR/photos.png."""
+
+
+def command(recipe: Recipe, config: Config) -> list[str]:
+    """The words that start a recipe's run, or take it up where it was."""
+    options = f"{recipe.options} {recipe.cpu if config.budget == 'cpu' else ''}"
+    words = options.format(runs=config.output_dir, teacher=config.teacher).split()
+    words += ["--dataset_name", config.dataset_name]
+    words += ["--output_dir", str(config.output_dir / recipe.name)]
+    if recipe.script != "classifier":  # which goes on by itself
+        words += ["--resume_from_checkpoint", "latest", "--logging_steps", "40"]
+        words += ["--report_to", "none"]
+    launcher = "accelerate launch --mixed_precision bf16"
+    return [*launcher.split(), f"train/{recipe.script}.py", *words]
+
+
+def train(recipe: Recipe, config: Config) -> None:
+    """Run a recipe unless it is finished. Raises SystemExit if it fails."""
+    folder = config.output_dir / recipe.name
+    if (folder / "README.md").exists() or (recipe.script == "classifier" and folder.exists()):
+        return
+    words = command(recipe, config)
+    print(shlex.join(words), flush=True)
+    program = Path(sys.executable).with_name(words[0])
+    if status := subprocess.run([program, *words[1:]], cwd=ROOT).returncode:
+        sys.exit(f"error: {recipe.name} ended with status {status}; start the study again.")
+
+
+def measure(folder: Path, config: Config) -> None:
+    """results.json for a variant's weights, unless it has one."""
+    path = folder / "results.json"
+    if path.exists():
+        results = json.loads(path.read_text())
+        if results["weights_sha256"] == weights.read_config(folder)["weights_sha256"]:
+            return
+    words = ["evaluate", "--variant", str(folder), "--dataset_name", config.dataset_name]
+    words += ["--split", config.validation_split, "--output", str(path)]
+    print(f"measuring {folder.name}", flush=True)
+    subprocess.run(
+        [sys.executable, "-m", "colorhub", *words], check=True, stdout=subprocess.DEVNULL
+    )
+
+
+@dataclass
+class Run:
+    """A finished variant."""
+
+    name: str
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.colorizer = Colorizer.from_pretrained(self.folder)
+        self.results: dict[str, Any] = json.loads((self.folder / "results.json").read_text())
+        self.training: dict[str, Any] = json.loads((self.folder / "training.json").read_text())
+
+    @property
+    def parameters(self) -> float:
+        """Millions."""
+        return sum(weight.numel() for weight in self.colorizer.generator.parameters()) / 1e6
+
+    def milliseconds(self) -> float:
+        """For a photo of 512 x 512, from pixels to pixels: the median of several."""
+        photo, times = bundled_photos()["astronaut"], []
+        for _ in range(7):
+            begin = time.perf_counter()
+            self.colorizer.colorize(photo)
+            times.append(time.perf_counter() - begin)
+        return 1000 * statistics.median(times[2:])
+
+
+def finished(config: Config) -> dict[str, Run]:
+    """Variants that are trained and measured, in the order of the recipes, and our own."""
+    places = {recipe.name: config.output_dir / recipe.name for recipe in RECIPES}
+    places[OURS] = ROOT / "model_cards" / OURS
+    return {
+        name: Run(name, folder)
+        for name, folder in places.items()
+        if (folder / "results.json").exists()
+    }
+
+
+def table(runs: Iterable[Run], baselines: Run | None = None) -> str:
+    """Figures with their 95 % intervals, size, speed and training of each run."""
+    lines = [
+        "| variant | " + " | ".join(HEADS) + " | M parameters | ms a photo | photos seen | min |"
+    ]
+    lines.append("|---" * (len(HEADS) + 5) + "|")
+    for run in runs:
+        facts = run.training
+        cells = [f"[{run.name}](../model_cards/{run.name}/README.md)"]
+        if not (ROOT / "model_cards" / run.name).exists():
+            cells = [run.name]
+        cells += _figures(run.results["metrics"]["variant"])
+        cells += [f"{run.parameters:.1f}", f"{run.milliseconds():.0f}"]
+        cells += [f"{facts['photos_seen']:,}", f"{60 * facts['hours']:.0f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    for method, label in (("grey", "grey (ab = 0)"), ("mean_ab", "mean ab")):
+        if baselines is not None and method in baselines.results["metrics"]:
+            cells = [label, *_figures(baselines.results["metrics"][method]), "", "", "", ""]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _figures(metrics: dict[str, dict[str, float]]) -> list[str]:
+    digits = {"ssim": 3}
+    return [
+        "{mean:.{d}f} ({low:.{d}f} to {high:.{d}f})".format(**metrics[name], d=digits.get(name, 2))
+        for name in METRICS
+    ]
+
+
+def commands(runs: Iterable[Run]) -> str:
+    """What trained each run."""
+    lines = [f"# {run.name}\n{run.training['command']}" for run in runs]
+    return "```sh\n" + "\n".join(lines) + "\n```\n"
+
+
+def fill(page: Path, blocks: dict[str, str]) -> None:
+    """Put the blocks between the page's marks; a page that is not there is made of marks alone."""
+    text = page.read_text(encoding="utf-8") if page.exists() else "# The study\n\n"
+    for name, content in blocks.items():
+        start, end = f"<!-- study: {name} -->\n", "<!-- /study -->"
+        if start not in text:
+            text += f"{start}{end}\n\n"
+        before, rest = text.split(start, 1)
+        text = before + start + content + rest[rest.index(end) :]
+    write_text(page, text)
+
+
+def main(config: Config) -> None:
+    chosen = [recipe for recipe in RECIPES if not config.only or recipe.name in config.only]
+    if unknown := set(config.only) - {recipe.name for recipe in RECIPES}:
+        sys.exit(f"error: no such recipe: {', '.join(sorted(unknown))}.")
+    for recipe in chosen:
+        needs_teacher = "{teacher}" in recipe.options and config.teacher is None
+        if config.train and needs_teacher and not (config.output_dir / recipe.name).exists():
+            sys.exit(f"error: {recipe.name} needs a --teacher.")
+        if config.train:
+            train(recipe, config)
+        folder = config.output_dir / recipe.name
+        if (folder / weights.CONFIG).exists() and recipe.script != "classifier":
+            measure(folder, config)
+    runs = finished(config)
+    if not runs:
+        sys.exit("error: nothing is trained and measured yet.")
+    if config.photos is not None:
+        paths = sorted(p for p in config.photos.iterdir() if p.suffix.lower() in EXTENSIONS)
+        sheet = figures.grid([open_photo(path) for path in paths], _colorizers(runs), truth=False)
+        save_photo(sheet, config.output_dir / "photos.png")
+        print(config.output_dir / "photos.png")
+
+    variants = {r.name: runs[r.name] for r in RECIPES if r.variant and r.name in runs}
+    variants |= {OURS: runs[OURS]} if OURS in runs else {}
+    options = {name: run for name, run in runs.items() if name.startswith("lsgan-l1-")}
+    base = {name: runs[name] for name in ("pix2pix-start", "pix2pix-lsgan-l1") if name in runs}
+    folder = config.page.with_suffix("")
+    logs = {name: config.output_dir / name for name in variants if name != OURS}
+    torch.manual_seed(0)
+    figures.write_all(folder, variants=_colorizers(variants), logs=logs)
+    fill(
+        config.page,
+        {
+            "table": table(variants.values(), next(iter(runs.values()))),
+            "options": table([*base.values(), *options.values()]),
+            "epochs": figures.epochs_table(logs),
+            "tracking": figures.tracking_table(logs),
+            "commands": commands([*variants.values(), *base.values(), *options.values()]),
+        },
+    )
+    print(config.page)
+
+
+def _colorizers(runs: dict[str, Run]) -> dict[str, Colorizer]:
+    return {name: run.colorizer for name, run in runs.items()}
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config, use_underscores=True))
+    except ColorhubError as error:
+        sys.exit(f"error: {error}")
