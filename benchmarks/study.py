@@ -4,9 +4,9 @@
     python benchmarks/study.py --dataset_name data/photos --photos album --output_dir runs/study
 
 A run that is finished is not trained again, one that was interrupted goes on, and a variant that
-was measured with its present weights is not measured again. docs/study.md keeps what people wrote in
-it; tables and figures between its marks are made anew. `--photos` colours a folder of photographs
-with every variant and writes the sheet beside the runs, for eyes only.
+was measured with its present weights is not measured again. docs/study.md keeps what people wrote
+in it; tables and figures between its marks are made anew. `--photos` colours a folder of
+photographs with every variant and writes the sheet beside the runs, for eyes only.
 """
 
 import json
@@ -46,6 +46,8 @@ class Config:
     """How large networks and runs are, see recipes.py."""
     teacher: str | None = None
     """Weights of MobileNetEdgeTPU with its classifier, which teaches the extractor."""
+    license: str | None = None
+    """Licence of the weights, for the cards."""
     only: tuple[str, ...] = ()
     """Train and measure these recipes; the page shows all that are finished."""
     train: bool = True
@@ -67,6 +69,7 @@ def command(recipe: Recipe, config: Config) -> list[str]:
     if recipe.script != "classifier":  # which goes on by itself
         words += ["--resume_from_checkpoint", "latest", "--logging_steps", "40"]
         words += ["--report_to", "none"]
+        words += ["--license", config.license] if config.license else []
     launcher = "accelerate launch --mixed_precision bf16"
     return [*launcher.split(), f"train/{recipe.script}.py", *words]
 
