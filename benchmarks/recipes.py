@@ -11,7 +11,8 @@ from dataclasses import dataclass
 class Recipe:
     """One run: train/`script`.py with `options`, and at the budget "cpu" with `cpu` as well.
 
-    `{runs}` in an option stands for the folder of all runs, `{teacher}` for the study's --teacher.
+    `{runs}` in an option stands for the folder of all runs, `{teacher}` and
+    `{backbone}` for those of the study.
     """
 
     name: str
@@ -30,7 +31,7 @@ _RECONSTRUCTIONS = {"l1": "--lambda_l1 100 --lambda_l2 0", "l2": "--lambda_l1 0 
 # Against grey mush, each added to pix2pix-lsgan-l1 alone: name, options.
 _OPTIONS = {
     "saturation": "--saturation_weight 1",
-    "feature": "--lambda_feature 10 --teacher {teacher}",
+    "feature": "--lambda_feature 10 --teacher {backbone}",
     "ema": "--ema_decay 0.999",
     "batch": "--gradient_accumulation_steps 4",
 }

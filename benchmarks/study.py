@@ -46,6 +46,8 @@ class Config:
     """How large networks and runs are, see recipes.py."""
     teacher: str | None = None
     """Weights of MobileNetEdgeTPU with its classifier, which teaches the extractor."""
+    backbone: str = "timm/mobilenetv2_100.ra_in1k"
+    """Weights of MobileNetV2, whose features a loss compares: a file or a Hub repository."""
     license: str | None = None
     """Licence of the weights, for the cards."""
     only: tuple[str, ...] = ()
@@ -63,7 +65,9 @@ class Config:
 def command(recipe: Recipe, config: Config) -> list[str]:
     """The words that start a recipe's run, or take it up where it was."""
     options = f"{recipe.options} {recipe.cpu if config.budget == 'cpu' else ''}"
-    words = options.format(runs=config.output_dir, teacher=config.teacher).split()
+    words = options.format(
+        runs=config.output_dir, teacher=config.teacher, backbone=config.backbone
+    ).split()
     words += ["--dataset_name", config.dataset_name]
     words += ["--output_dir", str(config.output_dir / recipe.name)]
     if recipe.script != "classifier":  # which goes on by itself
