@@ -41,7 +41,7 @@ RECIPES = (
         "cwgan",
         "cwgan",
         cpu="--resolution 96 --width 12 --depth 5 --dropout 0.05 --noise_dim 8 --critic_width 24 "
-        "--learning_rate 1e-3 --lambda_adv 0.1 --lr_scheduler cosine --num_train_epochs 12",
+        "--learning_rate 1e-3 --lambda_adv 0.1 --lr_scheduler cosine --num_train_epochs 6",
     ),
     # Eight GANs of one budget begin with the same colours, learned without a critic.
     Recipe(
@@ -65,17 +65,17 @@ RECIPES = (
         "--num_train_epochs 10",
         variant=False,
     ),
-    Recipe("fusion", "fusion", cpu=f"{_TOLD} --width 48 --num_train_epochs 8"),
+    Recipe("fusion", "fusion", cpu=f"{_TOLD} --width 48 --num_train_epochs 7"),
     Recipe(
         "fusion-wide",
         "fusion",
         "--encoder pooled --decoder paintings --embedding logits --padding",
-        f"{_TOLD} --width 32 --num_train_epochs 6",
+        f"{_TOLD} --width 32 --num_train_epochs 5",
     ),
     Recipe(
         "autoencoder",
         "autoencoder",
-        cpu="--resolution 128 --width 48 --lr_scheduler cosine --num_train_epochs 8",
+        cpu="--resolution 128 --width 48 --lr_scheduler cosine --num_train_epochs 6",
     ),
     *(
         Recipe(

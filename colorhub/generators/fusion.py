@@ -9,6 +9,7 @@ Baldassarre et al. 2017, "Deep Koalarization".
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -215,8 +216,14 @@ def _decoder(name: str, width: int) -> nn.Sequential:
 
 
 def _start(network: nn.Module) -> None:
-    """First weights for layers without norms: torch's own would let the signal fade to nothing."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.bias is not None:
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            module.bias.data.zero_()
+    """First weights for layers without norms: torch's own would let the signal fade to nothing.
+
+    The last layer begins with little colour, or Adam's first steps at the papers' rate would drive
+    its tanh to where no gradient comes back.
+    """
+    convs = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    for conv in convs:
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    with torch.no_grad():
+        convs[-1].weight.mul_(0.1)
