@@ -22,7 +22,7 @@ class Recipe:
     variant: bool = True  # not a part that others start from
 
 
-_SMALL = "--width 24 --depth 7 --critic_width 24 --resolution 128 --dropout 0 --train_batch_size 8"
+_SMALL = "--width 28 --depth 5 --critic_width 24 --resolution 96 --dropout 0 --train_batch_size 8"
 _SMALL += " --lr_scheduler cosine"
 _START = f"--init_from {{runs}}/pix2pix-start {_SMALL} --num_train_epochs 2"
 _TOLD = "--extractor resnet34 --extractor_from {runs}/extractor --extractor_width 32"
@@ -48,12 +48,15 @@ RECIPES = (
         "pix2pix-start",
         "pix2pix",
         "--lambda_adv 0",
-        _SMALL.replace("--critic_width 24 ", "") + " --learning_rate 4e-4 --num_train_epochs 10",
+        _SMALL.replace("--critic_width 24 ", "") + " --learning_rate 4e-4 --num_train_epochs 12",
         variant=False,
     ),
     *(
         Recipe(
-            f"pix2pix-{objective}-{name}", "pix2pix", f"--objective {objective} {weights}", _START
+            f"pix2pix-{objective}-{name}",
+            "pix2pix",
+            f"--objective {objective} {weights}",
+            f"{_START} --learning_rate {'5e-5' if objective == 'wgan' else '1e-4'}",
         )
         for objective in ("gan", "lsgan", "ebgan", "wgan")
         for name, weights in _RECONSTRUCTIONS.items()
@@ -82,7 +85,7 @@ RECIPES = (
             f"lsgan-l1-{name}",
             "pix2pix",
             f"--objective lsgan {_RECONSTRUCTIONS['l1']} {options}",
-            _START,
+            f"{_START} --learning_rate 1e-4",
             variant=False,
         )
         for name, options in _OPTIONS.items()

@@ -89,6 +89,19 @@ def test_strength_and_seed_reach_the_network(album, tmp_path):
     assert not np.array_equal(one, two)
 
 
+@pytest.mark.parametrize("command", ["colorize", "compare"])
+def test_an_ab_gain_reaches_the_network(command, album, tmp_path, capsys):
+    words = (command, album / "a.png", "--variant", "tiny", "--output")
+    for name, more in {"gain": ("--ab_gain", 200), "twice": ("--strength", 2), "own": ()}.items():
+        assert colorhub(*words, tmp_path / f"{name}.png", *more) == 0
+    gain, twice, own = (read(tmp_path / f"{name}.png") for name in ("gain", "twice", "own"))
+    assert np.array_equal(gain, twice)  # tiny's own is 100
+    assert not np.array_equal(gain, own)
+    assert colorhub(*words, tmp_path / "none.png", "--ab_gain", 0) != 0
+    assert "ab_gain is 0.0; it must be above 0" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "none.png").exists()
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -71,6 +71,21 @@ def test_strength_zero_is_grey_and_more_is_stronger(colorizer, photo):
             colorizer.colorize(photo, strength=wrong)
 
 
+def test_an_ab_gain_takes_the_place_of_the_variant_s_own(colorizer, photo):
+    colorizer.generator.config = replace(colorizer.generator.config, ab_gain=128.0)
+
+    def colorize(**options):
+        return colorizer.colorize(photo, **options).tobytes()
+
+    assert colorize(ab_gain=256) == colorize(strength=2) != colorize()
+    assert colorize(ab_gain=128) == colorize() == colorize(ab_gain=None)
+    twice = colorizer.predict(photo, ab_gain=256)
+    torch.testing.assert_close(twice, 2 * colorizer.predict(photo))
+    for wrong in (0, -128.0, float("nan"), float("inf")):
+        with pytest.raises(OptionError, match=f"ab_gain is {wrong}; it must be above 0"):
+            colorizer.colorize(photo, ab_gain=wrong)
+
+
 def test_a_seed_fixes_the_colours_and_another_gives_others(colorizer, photo):
     first, again, other = (np.asarray(colorizer.colorize(photo, seed=s)) for s in (1, 1, 2))
     assert np.array_equal(first, again)

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import operator
 import os
+import runpy
 import shlex
 import signal
 import subprocess
@@ -25,13 +26,16 @@ from colorhub import (
     OptionError,
     TrainingError,
     checkpoints,
+    inception,
     weights,
 )
+from colorhub.classifiers import ResNet34
 from colorhub.launch import full_precision
 
 SIZES = {
     "cwgan": "--width 4 --depth 2 --noise_dim 2 --critic_width 4 --critic_depth 2",
     "pix2pix": "--width 4 --depth 2 --critic_width 4 --critic_depth 2",
+    "fusion": "--width 4 --extractor resnet34 --extractor_width 2 --extractor_size 16",
     "autoencoder": "--width 4",
     "natural": "--width 4 --alternatives 2 --lr_scheduler constant",
 }
@@ -47,6 +51,14 @@ def fresh_accelerate(monkeypatch):
     yield
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def extractor(tmp_path_factory):
+    """What `train/fusion.py` tells its network by: a classifier with random weights."""
+    folder = tmp_path_factory.mktemp("extractor")
+    weights.save(ResNet34(ResNet34.Config(width=2)), folder)
+    SIZES["fusion"] += f" --extractor_from {folder}"
 
 
 def arguments(script, folder, output, more=""):
@@ -169,10 +181,12 @@ def test_two_processes_learn_what_one_does_with_the_joined_batch(script, photo_f
     one = last_state(run_here(script, photo_folder, tmp_path / "one", "--max_train_steps 1"))
     two = last_state(tmp_path / "two")
     assert one["progress"]["photos"] == two["progress"]["photos"] == 4
-    for part in set(one) & {"optimizer", "generator_optimizer", "critic_optimizer"}:
-        for index, state in one[part]["state"].items():
+    optimizers = [name for name in one["parts"] if name.endswith("optimizer")]
+    assert optimizers
+    for name in optimizers:
+        for index, state in one["parts"][name]["state"].items():
             # After one step Adam's first moment is (1 - beta1) times the first gradient.
-            ours, theirs = state["exp_avg"], two[part]["state"][index]["exp_avg"]
+            ours, theirs = state["exp_avg"], two["parts"][name]["state"][index]["exp_avg"]
             torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-6)
     row_one, row_two = log_of(tmp_path / "one")[0], log_of(tmp_path / "two")[0]
     for name, value in row_one.items():
@@ -377,6 +391,21 @@ def test_a_run_starts_from_another_variant_s_weights(photo_folder, variant_folde
     )
     with pytest.raises(OptionError, match="another network"):
         run_here("autoencoder", photo_folder, tmp_path / "other", more)
+
+
+@pytest.mark.parametrize("answer", [404, 503])
+def test_an_extractor_that_cannot_be_fetched_is_named_in_one_sentence(
+    answer, hub_server, photo_folder, tmp_path, monkeypatch
+):
+    if answer == 503:
+        hub_server.fault(status=503)
+    words = f"--dataset_name {photo_folder} --output_dir {tmp_path} {COMMON} --width 4"
+    monkeypatch.setattr(sys, "argv", ["fusion.py", *shlex.split(words)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "train" / "fusion.py"), run_name="__main__")
+    assert end.value.code.startswith("error: ")
+    assert inception.WEIGHTS in end.value.code
+    assert "\n" not in end.value.code
 
 
 def test_mistakes_end_in_one_sentence_and_status_1(tmp_path):

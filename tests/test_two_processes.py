@@ -14,13 +14,12 @@ from unittest import mock
 
 import pytest
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from conftest import make_generator
 from torch import nn
 
-from colorhub.critics import ConvCritic
+from colorhub.critics import ConvCritic, EnergyCritic, PatchCritic
 from colorhub.launch import full_precision
 from colorhub.objectives import (
     OBJECTIVES,
@@ -40,29 +39,14 @@ GRADIENT_TOLERANCE = 1e-4
 CHANGE_TOLERANCE = 1e-2
 
 
-class EnergyCritic(nn.Module):
-    """A tiny auto-encoder; a photo's energy is its mean squared error."""
-
-    def __init__(self):
-        super().__init__()
-        self.encode = nn.Conv2d(3, 4, 4, 2, 1)
-        self.decode = nn.ConvTranspose2d(4, 3, 4, 2, 1)
-
-    def forward(self, lightness, ab, *, embed=False):
-        photo = torch.cat((lightness, ab), dim=1)
-        embedding = F.leaky_relu(self.encode(photo), 0.2)
-        energy = (self.decode(embedding) - photo).square().mean(dim=(1, 2, 3))
-        return (energy, embedding) if embed else energy
-
-
-def conv_critic():
-    return ConvCritic(ConvCritic.Config(critic_width=4, critic_depth=2))
+def small(critic):
+    return critic(critic.Config(critic_width=4, critic_depth=2))
 
 
 @dataclass(frozen=True)
 class Method:
     objective: Objective
-    make_critic: Callable = conv_critic
+    critic: type = ConvCritic
     pull_away: Callable | None = None
     clip: float | None = None
     penalties: bool = False
@@ -75,9 +59,9 @@ def pull_away_of_own_photos(embedding):
 
 
 METHODS = {
-    **{name: Method(objective()) for name, objective in OBJECTIVES.items()},
+    **{name: Method(objective(), PatchCritic) for name, objective in OBJECTIVES.items()},
     "ebgan": Method(OBJECTIVES["ebgan"](), EnergyCritic, pull_away),
-    "wgan": Method(OBJECTIVES["wgan"](), clip=0.1),
+    "wgan": Method(OBJECTIVES["wgan"](), PatchCritic, clip=0.1),
     "wgan-penalties": Method(OBJECTIVES["wgan"](), penalties=True),
 }
 WRONG = {
@@ -95,7 +79,7 @@ def train(method, accumulation):
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     networks = nn.ModuleDict(
-        {"generator": make_generator().train(), "critic": method.make_critic()}
+        {"generator": make_generator().train(), "critic": small(method.critic)}
     )
     before = {name: value.clone() for name, value in networks.state_dict().items()}
     generator, critic = networks.values()
@@ -131,7 +115,7 @@ def train(method, accumulation):
                 critic.requires_grad_(False)
 
                 if method.pull_away:
-                    energy, embedding = critic(lightness, fake, embed=True)
+                    energy, embedding = critic(lightness, fake, embedding=True)
                     loss = objective.generator(energy) + 0.1 * method.pull_away(embedding)
                 else:
                     loss = objective.generator(critic(lightness, fake))
