@@ -60,6 +60,7 @@ class Case:
 
 BASES = {  # a step of cwgan takes as long as eight of autoencoder's with as many photos
     "cwgan": Case("cwgan", batch=4, steps=1),
+    "pix2pix": Case("pix2pix", batch=16, steps=2),
     "autoencoder": Case("autoencoder", batch=16, steps=3),
 }
 ROWS: dict[str, dict[str, Any]] = {
@@ -97,9 +98,9 @@ class Config:
     rounds: int = 2
     """Measurements of every row; a figure is the median of all their steps."""
     steps: int | None = None
-    """Measured steps of each, after one to warm up; by default 1 of cwgan, 3 of autoencoder."""
+    """Measured steps of each, after one to warm up; by default 1 to 3."""
     batch_size: int | None = None
-    """Photos a step; by default 4 for cwgan, 16 for autoencoder and where shares are measured."""
+    """Photos a step; by default 4 for cwgan, 16 for others and where shares are measured."""
     resolution: int | None = None
     """Pixels, for a quick try."""
     width: int | None = None

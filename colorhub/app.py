@@ -283,6 +283,7 @@ def _choices(examples: list[str]) -> dict[str, Any]:
         part["stop"] = gr.Button("Stop", scale=1, min_width=80, elem_id="stop")
     part["note"] = gr.HTML(padding=False, elem_id="note")
     with gr.Accordion("More", open=False):
+        part["all"] = gr.Button("Choose all on this machine", size="sm", elem_id="all")
         part["hub"] = gr.Button("List variants on the Hub", size="sm", elem_id="hub")
         part["seed"] = gr.Number(
             0, label="Seed", precision=0, minimum=0, maximum=2**32 - 1,
@@ -352,6 +353,7 @@ def _connect(demo: gr.Blocks, choices: dict[str, Any], results: dict[str, Any]) 
     choices["stop"].click(lambda: stopped, None, [said, aside], cancels=running, **private)
     photo.upload(_take, photo, [photo, said], preprocess=False, **private)
     choices["example"].click(lambda row: row[0], choices["example"], photo, **private)
+    choices["all"].click(lambda: _ours_first(list_variants()), None, chosen, **private)
     choices["hub"].click(_list_hub, None, [chosen, said], **private)
 
     def pick(shown: Shown, event: gr.SelectData) -> Colouring:

@@ -122,10 +122,10 @@ class Compare:
 
     photo: Positional[Path]
     """The photo."""
-    variant: UseAppendAction[tuple[str, ...]]
-    """A variant; give it several times."""
     output: Path
     """The sheet's file."""
+    variant: UseAppendAction[tuple[str, ...]] = ()
+    """A variant; give it several times. By default all on this machine."""
     strength: float = 1.0
     """0 gives grey, 1 what the networks say, more is stronger."""
     seed: int = 0
@@ -137,14 +137,16 @@ class Compare:
 
     def run(self) -> int:
         from colorhub.colorizer import Colorizer
+        from colorhub.hub import list_variants
         from colorhub.photos import open_photo
         from colorhub.samples import contact_sheet
 
-        if not self.variant:
-            raise OptionError("Name at least one --variant.")
+        names = self.variant or list_variants()
+        if not names:
+            raise OptionError("There is no variant on this machine: name one with --variant.")
         photo = open_photo(self.photo)
         pictures = {"original": photo.convert("RGB")}
-        for name in self.variant:
+        for name in names:
             colorizer = Colorizer.from_pretrained(name, device=self.device)
             pictures[name] = colorizer.colorize(
                 photo, strength=self.strength, seed=self.seed, ab_gain=self.ab_gain

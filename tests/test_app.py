@@ -337,6 +337,17 @@ def test_a_visitor_looks_through_other_colourings_and_downloads_one(page, photo)
     assert marked.get_attribute("aria-label") == "Thumbnail 3 of 7"
 
 
+def test_all_variants_of_this_machine_come_on_one_sheet(page, client):
+    names = client.predict(api_name="/variants")
+    page.get_by_role("button", name="More").click()
+    page.click("#all")
+    page.locator("#variants .token").nth(len(names) - 1).wait_for()
+    page.click("#go")
+    page.locator("#results img").nth(len(names) - 1).wait_for()
+    _wait_for_note(page, "Done.")
+    assert {caption.split(" · ")[0] for caption in _captions(page)} == set(names)
+
+
 def _pick(page: Any, index: int, words: str) -> None:
     before = _large(page)
     page.locator("#results .thumbnail-item").nth(index).click()

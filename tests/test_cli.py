@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 from conftest import make_generator, make_photo
 from PIL import Image
 
-from colorhub import cards, weights
+from colorhub import cards, list_variants, weights
 from colorhub.cli import COMMANDS, main
 
 
@@ -111,7 +112,7 @@ def test_an_ab_gain_reaches_the_network(command, album, tmp_path, capsys):
         ("colorize", "a.png", "b.png", "--output", __file__),  # several into a file
         ("colorize", "a.png", "--output", "x.png", "--strength", "much"),
         ("colorize", "a.png", "--output", "x.png", "--variant", "tiny", "--device", "tpu"),
-        ("compare", "a.png", "--output", "x.png"),
+        ("compare", "a.png"),  # no output
         ("paint",),
         (),
     ],
@@ -139,6 +140,13 @@ def test_compare_makes_one_sheet(album, tmp_path, variant_folder):
     assert colorhub(*words, "--output", sheet) == 0
     height, width, _ = read(sheet).shape
     assert width > 3 * 33 and height > 21
+
+
+def test_compare_takes_all_variants_on_this_machine_if_none_is_named(album, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    assert colorhub("compare", album / "a.png", "--output", sheet) == 0
+    rows = math.ceil((1 + len(list_variants())) / 4)
+    assert read(sheet).shape[0] == 8 + rows * (21 + 36)
 
 
 def test_variants_are_listed_for_people_and_programs(capsys):
