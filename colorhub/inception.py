@@ -141,11 +141,12 @@ class InceptionResNetV2(nn.Module):
     def load_backbone(self, tensors: Mapping[str, Tensor]) -> None:
         """Take all of a checkpoint's weights and statistics, kept in this network's precision.
 
-        Raises OptionError, before anything is changed, if names or shapes are not these.
+        The norms' counters of batches may be missing: only training reads them. Raises OptionError, before anything is changed, if names or shapes are not these.
         """
         own = {name: tuple(each.shape) for name, each in self.state_dict().items()}
         given = {name: tuple(each.shape) for name, each in tensors.items()}
-        faults = [f"{name} is missing" for name in own if name not in given]
+        needed = [name for name in own if not name.endswith("num_batches_tracked")]
+        faults = [f"{name} is missing" for name in needed if name not in given]
         faults += [f"{name} has no place here" for name in given if name not in own]
         faults += [
             f"{name} has the shape {given[name]}, not {shape}"
@@ -158,7 +159,7 @@ class InceptionResNetV2(nn.Module):
                 f"The weights are not those of Inception-ResNet-v2: {'; '.join(faults[:3])}{more}. "
                 f"Give {WEIGHTS}, or its .safetensors file."
             )
-        self.load_state_dict(tensors)
+        self.load_state_dict(tensors, strict=False)
 
 
 def _add_branches(module: nn.Module, channels: int, branches: tuple[_Branch, ...]) -> None:
