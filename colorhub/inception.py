@@ -141,7 +141,8 @@ class InceptionResNetV2(nn.Module):
     def load_backbone(self, tensors: Mapping[str, Tensor]) -> None:
         """Take all of a checkpoint's weights and statistics, kept in this network's precision.
 
-        The norms' counters of batches may be missing: only training reads them. Raises OptionError, before anything is changed, if names or shapes are not these.
+        The norms' counters of batches may be missing: only training reads them. Raises
+        OptionError, before anything is changed, if names or shapes are not these.
         """
         own = {name: tuple(each.shape) for name, each in self.state_dict().items()}
         given = {name: tuple(each.shape) for name, each in tensors.items()}

@@ -113,7 +113,7 @@ def digits(config: Digits) -> None:
 
     for epoch in _epochs(config, state):
         network.train()
-        sums = torch.zeros(3)  # losses, right ones, all
+        sums = torch.zeros(3, device=accelerator.device)  # losses, right ones, all
         for grey, labels in tqdm(train, desc=f"epoch {epoch + 1}"):  # (N, 1, 28, 28) in [0, 1]
             logits = network(grey)
             loss = F.cross_entropy(logits.float(), labels)
@@ -121,17 +121,23 @@ def digits(config: Digits) -> None:
             optimizer.step()
             optimizer.zero_grad()
             right = (logits.argmax(1) == labels).sum()
-            sums += torch.stack([loss.detach() * len(labels), right, torch.tensor(len(labels))])
-        answers, test_loss = _answers(network, test, accelerator)
-        loss, accuracy = (accelerator.reduce(sums)[:2] / accelerator.reduce(sums)[2]).tolist()
-        row = {"train loss": loss, "train accuracy": accuracy, "test loss": test_loss}
-        right = (answers == open_digits(config.data_folder, "test")[1]).double().mean()
-        _end_epoch(config, state, row | {"test accuracy": right.item()})
+            count = right.new_tensor(len(labels))
+            sums += torch.stack([loss.detach() * count, right, count])
+        sums = accelerator.reduce(sums)
+        logits, labels = _tested(network, test, accelerator)
+        row = {
+            "train loss": sums[0] / sums[2],
+            "train accuracy": sums[1] / sums[2],
+            "test loss": F.cross_entropy(logits, labels),
+            "test accuracy": (logits.argmax(1) == labels).float().mean(),
+        }
+        _end_epoch(config, state, {name: value.item() for name, value in row.items()})
 
-    answers, _ = _answers(network, test, accelerator)
+    logits, labels = _tested(network, test, accelerator)
     if accelerator.is_main_process:
+        pictures, _ = open_digits(config.data_folder, "test")
         _curves(config.output_dir)
-        _confusion(*open_digits(config.data_folder, "test"), answers, config.output_dir)
+        _confusion(pictures, labels, logits.argmax(1), config.output_dir)
     accelerator.end_training()
 
 
@@ -226,18 +232,16 @@ def _end_epoch(config: Digits | Distill, state: State, row: dict[str, float]) ->
 
 
 @torch.no_grad()
-def _answers(
+def _tested(
     network: nn.Module, test: DataLoader[Any], accelerator: Accelerator
-) -> tuple[Tensor, float]:
-    """The digits that the network sees in the test pictures, in order, and its mean loss."""
+) -> tuple[Tensor, Tensor]:
+    """Logits (N, 10) and labels (N,) of all test pictures, in order, on the CPU."""
     network.eval()
-    all_logits, all_labels = [], []
-    for grey, labels in test:
-        logits, labels = accelerator.gather_for_metrics((network(grey).float(), labels))
-        all_logits.append(logits.cpu())
-        all_labels.append(labels.cpu())
-    logits = torch.cat(all_logits)
-    return logits.argmax(1), F.cross_entropy(logits, torch.cat(all_labels)).item()
+    parts = [
+        accelerator.gather_for_metrics((network(grey).float(), labels)) for grey, labels in test
+    ]
+    logits, labels = (torch.cat(each).cpu() for each in zip(*parts, strict=True))
+    return logits, labels
 
 
 def _curves(folder: Path) -> None:
@@ -260,7 +264,7 @@ def _confusion(pictures: Tensor, labels: Tensor, answers: Tensor, folder: Path) 
     counts = torch.bincount(10 * labels + answers, minlength=100).view(10, 10)
     figure = Figure(figsize=(5.5, 5.5), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(counts.float().add(1).log(), cmap="Blues")
+    axes.imshow(counts.float().add(1).log().numpy(), cmap="Blues")
     for true, row in enumerate(counts.tolist()):
         for answer, count in enumerate(row):
             color = "white" if true == answer else "black"
@@ -272,7 +276,7 @@ def _confusion(pictures: Tensor, labels: Tensor, answers: Tensor, folder: Path) 
     figure = Figure(figsize=(8, 4.4), layout="constrained")
     shown = torch.cat([order[:8], order[-16:]])  # eight that were missed, if there are so many
     for axes, place in zip(figure.subplots(3, 8).flat, shown.tolist(), strict=False):
-        axes.imshow(pictures[place, 0], cmap="gray_r")
+        axes.imshow(pictures[place, 0].numpy(), cmap="gray_r")
         right = answers[place] == labels[place]
         said = str(answers[place].item()) if right else f"{answers[place]}, not {labels[place]}"
         axes.set_title(said, color="black" if right else "crimson", fontsize=9)

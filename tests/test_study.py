@@ -1,0 +1,113 @@
+"""The study: every recipe is a command its script takes, and the page is made of what is there."""
+
+import importlib.util
+import json
+import sys
+
+import pytest
+import tyro
+from conftest import ROOT, make_generator
+from PIL import Image
+
+from colorhub import weights
+
+pytest.importorskip("skimage", reason="the study shows photographs that come with scikit-image")
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import study
+from recipes import RECIPES
+
+
+def script_config(name):
+    spec = importlib.util.spec_from_file_location(f"study_{name}", ROOT / "train" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module.Digits | module.Distill if name == "classifier" else module.Config
+
+
+@pytest.mark.parametrize("budget", ["cpu", "paper"])
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_every_recipe_is_a_command_that_its_script_takes(recipe, budget):
+    config = study.Config("data/photos", budget=budget, teacher="teacher.safetensors")
+    launcher, script = study.command(recipe, config), f"train/{recipe.script}.py"
+    words = launcher[launcher.index(script) + 1 :]
+    given = tyro.cli(
+        script_config(recipe.script),
+        args=words,
+        use_underscores=True,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    assert given.output_dir == config.output_dir / recipe.name
+    assert given.dataset_name == "data/photos"
+
+
+def test_the_papers_twelve_variants_have_a_recipe_each():
+    objectives = ("gan", "lsgan", "ebgan", "wgan")
+    eight = {f"pix2pix-{name}-{distance}" for name in objectives for distance in ("l1", "l2")}
+    others = {"cwgan", "fusion", "fusion-wide", "autoencoder"}
+    assert {recipe.name for recipe in RECIPES if recipe.variant} == eight | others
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A study of which pix2pix-gan-l1 alone is trained and measured."""
+    folder = tmp_path / "runs" / "pix2pix-gan-l1"
+    weights.save(make_generator("UNet"), folder, mean_ab=(1.0, 2.0))
+    figure = {"mean": 1.25, "low": 1.0, "high": 1.5}
+    metrics = dict.fromkeys(study.METRICS, figure)
+    sha = json.loads((folder / "config.json").read_text())["weights_sha256"]
+    results = {"metrics": {"variant": metrics, "grey": metrics}, "weights_sha256": sha}
+    (folder / "results.json").write_text(json.dumps(results))
+    training = {"photos_seen": 14208, "hours": 0.1, "command": "accelerate launch train/pix2pix.py"}
+    (folder / "training.json").write_text(json.dumps(training))
+    lines = [f"{20 * n},1,{1 + n},{2 - n / 9},{n % 3},{3 + n},{0.1 / n}" for n in range(1, 9)]
+    head = "step,epoch,critic,fake,real,generator,l1"
+    (folder / "training_log.csv").write_text("\n".join([head, *lines]))
+    return tmp_path
+
+
+def test_the_page_keeps_what_people_wrote_and_is_made_anew_between_its_marks(finished, monkeypatch):
+    monkeypatch.setattr(study, "OURS", "not there")
+    page = finished / "docs" / "study.md"
+    page.parent.mkdir()
+    page.write_text("# Ours\n\n<!-- study: table -->\nold\n<!-- /study -->\n\nWhat we found.\n")
+    only = ("pix2pix-gan-l1",)
+    album = finished / "album"
+    album.mkdir()
+    Image.new("L", (40, 30), 90).save(album / "old.png")
+    study.main(
+        study.Config(
+            "data", only=only, train=False, output_dir=finished / "runs", page=page, photos=album
+        )
+    )
+    text = page.read_text()
+    assert text.startswith("# Ours\n\n<!-- study: table -->\n| variant |")
+    assert "old" not in text and "What we found." in text
+    assert "| pix2pix-gan-l1 | 1.25 (1.00 to 1.50) |" in text
+    assert "| 14,208 | 6 |" in text
+    assert "| pix2pix-gan-l1 | -1.00 |" in text  # as the critic's loss rises, the distance falls
+    pictures = {path.name for path in (finished / "docs" / "study").iterdir()}
+    assert pictures == {"variants.jpg", "grey.jpg", "objectives.jpg", "losses.png"}
+    with Image.open(finished / "runs" / "photos.png") as sheet:
+        assert sheet.width == 2 * 132
+
+
+def test_what_is_finished_is_not_trained_again_and_a_failure_ends_the_study(finished, monkeypatch):
+    recipe = next(recipe for recipe in RECIPES if recipe.name == "pix2pix-gan-l1")
+    config = study.Config("data", output_dir=finished / "runs")
+    started = []
+
+    class Failed:
+        returncode = 3
+
+    def run(words, **_):
+        started.append(words)
+        return Failed
+
+    monkeypatch.setattr(study.subprocess, "run", run)
+    with pytest.raises(SystemExit, match="pix2pix-gan-l1 ended with status 3"):
+        study.train(recipe, config)
+    assert started[0][1:4] == ["launch", "--mixed_precision", "bf16"]
+    (finished / "runs" / recipe.name / "README.md").write_text("the card, written at the end")
+    study.train(recipe, config)
+    assert len(started) == 1
