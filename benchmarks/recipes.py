@@ -25,11 +25,15 @@ class Recipe:
 _SMALL = "--width 28 --depth 5 --critic_width 24 --resolution 96 --dropout 0 --train_batch_size 8"
 _SMALL += " --lr_scheduler cosine"
 _START = f"--init_from {{runs}}/pix2pix-start {_SMALL} --num_train_epochs 2"
+# The paper does not say how much the critic weighs. In so short a run it must be little, or colours
+# are noise: as much as the distance has of a pull, which is some hundred times less by L2.
+_CRITIC = {"l1": "--lambda_adv 0.1", "l2": "--lambda_adv 0.001"}
 _TOLD = "--extractor resnet34 --extractor_from {runs}/extractor --extractor_width 32"
 _TOLD += " --extractor_size 128 --resolution 128 --lr_scheduler cosine"
 _RECONSTRUCTIONS = {"l1": "--lambda_l1 100 --lambda_l2 0", "l2": "--lambda_l1 0 --lambda_l2 1"}
-# Against grey mush, each added to pix2pix-lsgan-l1 alone: name, options.
+# What pix2pix-lsgan-l1 becomes by one option, most of them against grey mush: name, option.
 _OPTIONS = {
+    "adversarial": "--lambda_adv 1",
     "saturation": "--saturation_weight 1",
     "feature": "--lambda_feature 10 --teacher {backbone}",
     "ema": "--ema_decay 0.999",
@@ -56,7 +60,7 @@ RECIPES = (
             f"pix2pix-{objective}-{name}",
             "pix2pix",
             f"--objective {objective} {weights}",
-            f"{_START} --learning_rate {'5e-5' if objective == 'wgan' else '1e-4'}",
+            f"{_START} {_CRITIC[name]} --learning_rate {'5e-5' if objective == 'wgan' else '1e-4'}",
         )
         for objective in ("gan", "lsgan", "ebgan", "wgan")
         for name, weights in _RECONSTRUCTIONS.items()
@@ -85,7 +89,7 @@ RECIPES = (
             f"lsgan-l1-{name}",
             "pix2pix",
             f"--objective lsgan {_RECONSTRUCTIONS['l1']} {options}",
-            f"{_START} --learning_rate 1e-4",
+            f"{_START} --learning_rate 1e-4 {_CRITIC['l1'] * ('lambda_adv' not in options)}",
             variant=False,
         )
         for name, options in _OPTIONS.items()
