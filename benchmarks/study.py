@@ -151,9 +151,9 @@ def table(runs: Iterable[Run], baselines: Run | None = None) -> str:
     lines.append("|---" * (len(HEADS) + 5) + "|")
     for run in runs:
         facts = run.training
-        cells = [f"[{run.name}](../model_cards/{run.name}/README.md)"]
-        if not (ROOT / "model_cards" / run.name).exists():
-            cells = [run.name]
+        cells = [run.name]
+        if (ROOT / "model_cards" / run.name).exists():
+            cells = [f"[{run.name}](../model_cards/{run.name}/README.md)"]
         cells += _figures(run.results["metrics"]["variant"])
         cells += [f"{run.parameters:.1f}", f"{run.milliseconds():.0f}"]
         cells += [f"{facts['photos_seen']:,}", f"{60 * facts['hours']:.0f}"]
@@ -184,6 +184,8 @@ def fill(page: Path, blocks: dict[str, str]) -> None:
     text = page.read_text(encoding="utf-8") if page.exists() else "# The study\n\n"
     for name, content in blocks.items():
         start, end = f"<!-- study: {name} -->\n", "<!-- /study -->"
+        if start not in text and not content:
+            continue
         if start not in text:
             text += f"{start}{end}\n\n"
         before, rest = text.split(start, 1)

@@ -76,7 +76,7 @@ def epochs_table(logs: Mapping[str, Path]) -> str:
 
 def tracking_table(logs: Mapping[str, Path]) -> str:
     """How well each objective's own losses rank the generator's states by their L1 distance."""
-    lines = ["| variant | critic's loss | generator's adversarial loss |", "|---" * 3 + "|"]
+    lines = ["| variant | critic's loss | given to coloured photos |", "|---" * 3 + "|"]
     for name, folder in logs.items():
         if name.startswith("pix2pix-"):
             rows = _log(folder)
@@ -90,11 +90,13 @@ def tracking_table(logs: Mapping[str, Path]) -> str:
 
 
 def _chosen_epochs(logs: Mapping[str, Path]) -> list[int]:
-    """First, quarter, half, three quarters and last of cwgan's epochs that have samples."""
+    """First, quarter, half, three quarters and last of cwgan's epochs, if all have samples."""
     folder = logs.get("cwgan")
     found = sorted(folder.glob("samples/epoch-*.png")) if folder else []
     epochs = [int(path.stem.split("-")[1]) for path in found]
-    places = np.linspace(0, len(epochs) - 1, min(5, len(epochs))).round().astype(int)
+    if len(epochs) < 5 or epochs != [*range(1, len(epochs) + 1)]:
+        return []
+    places = np.linspace(0, len(epochs) - 1, 5).round().astype(int)
     return [epochs[place] for place in places]
 
 
@@ -114,7 +116,7 @@ def _over_epochs(folder: Path, epochs: Sequence[int]) -> Image.Image:
 
 
 def _losses(path: Path, logs: Mapping[str, Path]) -> None:
-    """Critic's loss, generator's loss and L1 distance by step, an objective a column."""
+    """By step: critic's loss, what it gives to coloured photos, L1; an objective a column."""
     shown = [name for name in OBJECTIVES if f"pix2pix-{name}-l1" in logs]
     if not shown:
         return
@@ -126,7 +128,7 @@ def _losses(path: Path, logs: Mapping[str, Path]) -> None:
                 continue
             rows = _log(folder)
             for row, (loss, label) in enumerate(
-                (("critic", "critic's loss"), ("generator", "generator's loss"), ("l1", "L1"))
+                (("critic", "critic's loss"), ("fake", "given to coloured photos"), ("l1", "L1"))
             ):
                 values = rows[loss] * (128 if loss == "l1" else 1)
                 steps = rows["step"][SMOOTH - 1 :]

@@ -93,7 +93,7 @@ def hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cores} CPU cores ({platform.machine()})"
+    return f"{cores} CPU core{'s' if cores != 1 else ''} ({platform.machine()})"
 
 
 def versions() -> dict[str, str]:
