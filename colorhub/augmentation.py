@@ -25,10 +25,10 @@ class Square:
     flip: bool = True  # half of the time
 
     def __post_init__(self) -> None:
-        if not (0 <= self.shear < 90 and 0 <= self.zoom < 1 and self.rotation >= 0):
+        if not (0 <= self.shear < 90 and 0 <= self.zoom <= 0.9 and self.rotation >= 0):
             raise OptionError(
                 f"--shear is {self.shear}, --zoom {self.zoom}, --rotation {self.rotation}: give "
-                "degrees from 0, below 90 of shear, and a share below 1 of zoom."
+                "degrees from 0, below 90 of shear, and a share of up to 0.9 of zoom."
             )
 
     def __call__(self, photo: Image.Image, resolution: int, draw: random.Random) -> Image.Image:
@@ -39,7 +39,8 @@ class Square:
         scale = draw.uniform(1 - self.zoom, 1 + self.zoom)
         mirror = -1 if self.flip and draw.random() < 0.5 else 1
         if angle or shear or scale != 1:
-            margin = 0 if self.padding else resolution
+            # No place of the result comes from further off the middle than the resolution, zoomed.
+            margin = 0 if self.padding else max(0, math.ceil(resolution * (1 / scale - 0.5))) + 2
             if margin:
                 edges = ((margin, margin), (margin, margin), (0, 0))
                 square = Image.fromarray(np.pad(np.asarray(square), edges, mode="edge"))

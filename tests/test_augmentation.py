@@ -141,6 +141,14 @@ def test_what_a_change_uncovers_repeats_the_edge_where_there_are_no_bars():
     assert (smaller[24:40, 24:40] == (0, 0, 255)).all()
 
 
+@pytest.mark.parametrize(("zoom", "rotation"), [(0.9, 0.0), (0.8, 15.0), (0.6, 45.0)])
+def test_no_draw_shows_anything_but_the_photo_and_its_edge(zoom, rotation):
+    red = Image.new("RGB", (40, 40), (200, 10, 10))
+    square = Square(zoom=zoom, rotation=rotation)
+    for seed in range(100):
+        assert colours(square(red, SIDE, random.Random(seed))) == {(200, 10, 10)}
+
+
 def test_draws_stay_within_what_is_asked():
     asked = []
 

@@ -169,6 +169,12 @@ def test_a_distillation_that_was_cut_off_goes_on(run, distill, script, tmp_path,
     )
 
 
+def test_a_distillation_cannot_go_on_for_more_epochs(run, distill, tmp_path):
+    run(f"{distill} --num_train_epochs 1 --output_dir {tmp_path}")
+    with pytest.raises(OptionError, match="made with epochs = 1, not 2"):
+        run(f"{distill} --num_train_epochs 2 --output_dir {tmp_path}")
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -9,7 +9,7 @@
 `digits` writes the thesis's figures: loss and accuracy by epoch, the confusion matrix, predictions.
 `distill` teaches a network that sees grey what a classifier sees in the same photo in colour: its
 1000 outputs before the softmax (Hinton et al. 2015, in the limit of a high temperature). Both go on
-from their last epoch when they are started again.
+from their last epoch when they are started again, `digits` for more of them as well.
 """
 
 import csv
@@ -204,6 +204,8 @@ def _photos(config: Distill, rows: Any) -> PhotoBatches:
 def _state(config: Digits | Distill, **parts: Any) -> State:
     """The run's parts, as they were at the end of the last epoch of a run in the same folder."""
     pinned = {"seed": config.seed, "batch": config.train_batch_size}
+    if isinstance(config, Distill):  # whose learning rate has come down with the last
+        pinned["epochs"] = config.num_train_epochs
     checkpoints = config.output_dir / "checkpoints"
     state = State(checkpoints, pinned=pinned, learning_rate=config.learning_rate)
     state.parts = parts

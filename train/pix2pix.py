@@ -91,6 +91,8 @@ class Config(Options):
             raise OptionError("--lambda_l1 and --lambda_l2 are both 0: nothing asks for the truth.")
         if self.lambda_feature and not self.teacher:
             raise OptionError("--lambda_feature needs a --teacher.")
+        if self.n_critic < 1:
+            raise OptionError(f"--n_critic is {self.n_critic}; it must be 0 or more.")
         if not self.clip > 0:
             raise OptionError(f"--clip is {self.clip}; it must be more than 0.")
 
