@@ -67,7 +67,7 @@ def finished(tmp_path):
 
 
 def test_the_page_keeps_what_people_wrote_and_is_made_anew_between_its_marks(finished, monkeypatch):
-    monkeypatch.setattr(study, "OURS", "not there")
+    monkeypatch.setattr(study, "ROOT", finished)  # without bundled variants
     page = finished / "docs" / "study.md"
     page.parent.mkdir()
     page.write_text("# Ours\n\n<!-- study: table -->\nold\n<!-- /study -->\n\nWhat we found.\n")
