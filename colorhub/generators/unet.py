@@ -73,8 +73,12 @@ class UNet(nn.Module):
         x = self.down[0](pad_to_multiple(lightness, 2**self.config.depth))
         skips = []
         for down in self.down[1:]:
+            x = F.leaky_relu(x, 0.2, inplace=True)
             skips.append(x)
-            x = down(F.leaky_relu(x, 0.2))
+            x = down(x)
+        x = F.relu(x, inplace=True)
         for up, skip in zip(self.up, reversed(skips), strict=True):
-            x = torch.cat((up(F.relu(x)), skip), dim=1)
-        return torch.tanh(self.head(F.relu(x)))[:, :, :height, :width]
+            # ReLU before they are joined: a norm's gradient, cut out of the joined one's, would be
+            # strided, for which torch's kernel takes many times as long.
+            x = torch.cat((F.relu(up(x), inplace=True), F.relu(skip)), dim=1)
+        return torch.tanh(self.head(x))[:, :, :height, :width]
