@@ -12,8 +12,8 @@ from colorhub.layers import BatchNorm2d, pad_to_multiple, start_small
 
 
 @dataclass(frozen=True)
-class PatchConfig:
-    """How large the pix2pix critics are."""
+class CriticConfig:
+    """How large a critic is."""
 
     critic_width: int = 64
     """Filters of the critic's first convolution."""
@@ -32,9 +32,9 @@ class PatchCritic(nn.Module):
     for the first and the last, batch norm.
     """
 
-    Config = PatchConfig
+    Config = CriticConfig
 
-    def __init__(self, config: PatchConfig) -> None:
+    def __init__(self, config: CriticConfig) -> None:
         super().__init__()
         self.config = config
         widths = [
@@ -64,9 +64,9 @@ class EnergyCritic(nn.Module):
     of stride 1.
     """
 
-    Config = PatchConfig
+    Config = CriticConfig
 
-    def __init__(self, config: PatchConfig) -> None:
+    def __init__(self, config: CriticConfig) -> None:
         super().__init__()
         self.config = config
         widths = [config.critic_width * min(2**level, 8) for level in range(config.critic_depth)]
@@ -107,15 +107,9 @@ class ConvCritic(nn.Module):
     """
 
     @dataclass(frozen=True)
-    class Config:
-        critic_width: int = 64
-        """Filters of the critic's first convolution."""
+    class Config(CriticConfig):
         critic_depth: int = 4
         """How often the critic halves the picture."""
-
-        def __post_init__(self) -> None:
-            if self.critic_width < 1 or self.critic_depth < 1:
-                raise OptionError(f"{self} is no critic: width and depth must be 1 or more.")
 
     def __init__(self, config: Config) -> None:
         super().__init__()

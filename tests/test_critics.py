@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from colorhub.critics import EnergyCritic, PatchConfig, PatchCritic
+from colorhub.critics import CriticConfig, EnergyCritic, PatchCritic
 from colorhub.errors import OptionError
 from colorhub.objectives import GAN, pull_away
 
-SMALL = PatchConfig(critic_width=4, critic_depth=2)
+SMALL = CriticConfig(critic_width=4, critic_depth=2)
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def layers_of(network):
 
 def test_a_patch_critic_has_the_layers_and_the_weights_of_pix2pix_s():
     with torch.device("meta"):
-        critic = PatchCritic(PatchConfig())
+        critic = PatchCritic(CriticConfig())
         scores = critic.eval()(torch.empty(2, 1, 256, 256), torch.empty(2, 2, 256, 256))
     # Isola et al. 2017, section 6.1.2: C64-C128-C256-C512, the last of stride 1, then one filter.
     assert layers_of(critic.layers) == [
@@ -49,7 +49,7 @@ def test_a_patch_critic_has_the_layers_and_the_weights_of_pix2pix_s():
 
 
 def test_a_score_sees_a_patch_of_70_pixels():
-    critic = PatchCritic(PatchConfig(critic_width=2)).eval()
+    critic = PatchCritic(CriticConfig(critic_width=2)).eval()
     lightness, ab = photos(1, 128, 128)
     scores = critic(lightness, ab.requires_grad_())
     scores[0, 0, 7, 6].backward()
@@ -85,7 +85,7 @@ def test_a_patch_critic_learns_to_tell_one_batch_from_another():
 
 def test_an_energy_critic_halves_as_a_patch_critic_does_and_goes_up_again():
     with torch.device("meta"):
-        energy, patches = EnergyCritic(PatchConfig()), PatchCritic(PatchConfig())
+        energy, patches = EnergyCritic(CriticConfig()), PatchCritic(CriticConfig())
     encoder = [(64, 2, False), (128, 2, True), (256, 2, True)]
     assert layers_of(energy.encoder) == encoder == layers_of(patches.layers)[:3]
     assert layers_of(energy.decoder) == [(128, 2, True), (64, 2, True), (3, 2, False)]
@@ -138,4 +138,4 @@ def test_an_energy_critic_gives_its_maps_when_asked():
 @pytest.mark.parametrize("wrong", [{"critic_width": 0}, {"critic_depth": 0}])
 def test_a_critic_that_cannot_be_is_refused(wrong):
     with pytest.raises(OptionError, match="width and depth must be 1 or more"):
-        PatchConfig(**wrong)
+        CriticConfig(**wrong)

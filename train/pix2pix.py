@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from colorhub import losses
-from colorhub.critics import EnergyCritic, PatchConfig, PatchCritic
+from colorhub.critics import CriticConfig, EnergyCritic, PatchCritic
 from colorhub.errors import OptionError
 from colorhub.generators import UNet
 from colorhub.launch import main
@@ -37,7 +37,7 @@ class Config(Options):
     """Options of pix2pix."""
 
     network: UNet.Config = field(default_factory=UNet.Config)
-    critic: PatchConfig = field(default_factory=PatchConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
     objective: Literal["gan", "lsgan", "ebgan", "wgan"] = "gan"
     """What generator and critic are trained towards."""
     output_dir: Path = Path("runs/pix2pix")
