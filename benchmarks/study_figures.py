@@ -138,7 +138,8 @@ def _losses(path: Path, logs: Mapping[str, Path]) -> None:
         axes[-1, column].set_xlabel("step")
     for each in axes.flat:
         each.grid(alpha=0.3)
-    axes[0, 0].legend(title="reconstruction")
+    lines, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside upper center", ncols=2, title="reconstruction")
     figure.savefig(path, dpi=110)
 
 
