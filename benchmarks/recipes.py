@@ -11,15 +11,21 @@ from dataclasses import dataclass
 class Recipe:
     """One run: train/`script`.py with `options`, and at the budget "cpu" with `cpu` as well.
 
-    `{runs}` in an option stands for the folder of all runs, `{teacher}` and
-    `{backbone}` for those of the study.
+    `{runs}` in an option stands for the folder of all runs, `{teacher}`, `{backbone}` and
+    `{digits}` for those of the study.
     """
 
     name: str
     script: str
     options: str = ""
     cpu: str = ""
-    variant: bool = True  # not a part that others start from
+    variant: bool = True  # not a part that others start from, nor an option tried out
+    precision: str = "bf16"
+
+    @property
+    def done(self) -> str:
+        """The file that its script writes last."""
+        return "curves.png" if self.script == "classifier" else "README.md"
 
 
 _SMALL = "--width 28 --depth 5 --critic_width 24 --resolution 96 --dropout 0 --train_batch_size 8"
@@ -31,6 +37,7 @@ _CRITIC = {"l1": "--lambda_adv 0.1", "l2": "--lambda_adv 0.001"}
 _TOLD = "--extractor resnet34 --extractor_from {runs}/extractor --extractor_width 32"
 _TOLD += " --extractor_size 128 --resolution 128 --lr_scheduler cosine"
 _RECONSTRUCTIONS = {"l1": "--lambda_l1 100 --lambda_l2 0", "l2": "--lambda_l1 0 --lambda_l2 1"}
+_DIGITS = "digits --data_folder {digits}"  # as the thesis has it at either budget
 # What pix2pix-lsgan-l1 becomes by one option, most of them against grey mush: name, option.
 _OPTIONS = {
     "adversarial": "--lambda_adv 1",
@@ -94,4 +101,6 @@ RECIPES = (
         )
         for name, options in _OPTIONS.items()
     ),
+    Recipe("resnet34", "classifier", _DIGITS, variant=False, precision="no"),
+    Recipe("convnet34", "classifier", f"{_DIGITS} --no-shortcuts", variant=False, precision="no"),
 )

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import study_figures as figures
 import torch
 import tyro
+from PIL import Image
 from recipes import RECIPES, Recipe
 
 from colorhub import ColorhubError, Colorizer, weights
@@ -33,6 +34,7 @@ from colorhub.samples import bundled_photos
 ROOT = Path(__file__).parent.parent
 METRICS = ("psnr", "ssim", "ab_rmse", "ciede2000", "colorfulness_ratio")
 HEADS = ("PSNR, dB ↑", "SSIM ↑", "ab RMSE ↓", "CIEDE2000 ↓", "colorfulness ratio")
+FILES = ("teacher", "backbone", "digits")  # of the configuration, that recipes name
 OURS = "natural"  # trained by a recipe of its own, see docs/natural.md
 
 
@@ -48,6 +50,8 @@ class Config:
     """Weights of MobileNetEdgeTPU with its classifier, which teaches the extractor."""
     backbone: str = "timm/mobilenetv2_100.ra_in1k"
     """Weights of MobileNetV2, whose features a loss compares: a file or a Hub repository."""
+    digits: Path | None = None
+    """Folder with MNIST's four files, for the thesis's two classifiers."""
     license: str | None = None
     """Licence of the weights, for the cards."""
     only: tuple[str, ...] = ()
@@ -65,23 +69,27 @@ class Config:
 def command(recipe: Recipe, config: Config) -> list[str]:
     """The words that start a recipe's run, or take it up where it was."""
     options = f"{recipe.options} {recipe.cpu if config.budget == 'cpu' else ''}"
-    words = options.format(
-        runs=config.output_dir, teacher=config.teacher, backbone=config.backbone
-    ).split()
-    words += ["--dataset_name", config.dataset_name]
+    places = {name: getattr(config, name) for name in FILES} | {"runs": config.output_dir}
+    words = [word.format(**places) for word in options.split()]
     words += ["--output_dir", str(config.output_dir / recipe.name)]
+    if "{digits}" not in recipe.options:
+        words += ["--dataset_name", config.dataset_name]
     if recipe.script != "classifier":  # which goes on by itself
         words += ["--resume_from_checkpoint", "latest", "--logging_steps", "40"]
         words += ["--report_to", "none"]
         words += ["--license", config.license] if config.license else []
-    launcher = "accelerate launch --mixed_precision bf16"
+    launcher = f"accelerate launch --mixed_precision {recipe.precision}"
     return [*launcher.split(), f"train/{recipe.script}.py", *words]
+
+
+def is_finished(recipe: Recipe, config: Config) -> bool:
+    """Whether a recipe's run is at its end."""
+    return (config.output_dir / recipe.name / recipe.done).exists()
 
 
 def train(recipe: Recipe, config: Config) -> None:
     """Run a recipe unless it is finished. Raises SystemExit if it fails."""
-    folder = config.output_dir / recipe.name
-    if (folder / "README.md").exists() or (recipe.script == "classifier" and folder.exists()):
+    if is_finished(recipe, config):
         return
     words = command(recipe, config)
     print(shlex.join(words), flush=True)
@@ -198,9 +206,12 @@ def main(config: Config) -> None:
     if unknown := set(config.only) - {recipe.name for recipe in RECIPES}:
         sys.exit(f"error: no such recipe: {', '.join(sorted(unknown))}.")
     for recipe in chosen:
-        needs_teacher = "{teacher}" in recipe.options and config.teacher is None
-        if config.train and needs_teacher and not (config.output_dir / recipe.name).exists():
-            sys.exit(f"error: {recipe.name} needs a --teacher.")
+        for name in FILES:
+            needed = config.train and f"{{{name}}}" in recipe.options
+            if needed and getattr(config, name) is None and not is_finished(recipe, config):
+                sys.exit(f"error: {recipe.name} needs --{name}; --only takes other recipes.")
+    photos = _photographs(config.photos) if config.photos else []
+    for recipe in chosen:
         if config.train:
             train(recipe, config)
         folder = config.output_dir / recipe.name
@@ -209,9 +220,8 @@ def main(config: Config) -> None:
     runs = finished(config)
     if not runs:
         sys.exit("error: nothing is trained and measured yet.")
-    if config.photos is not None:
-        paths = sorted(p for p in config.photos.iterdir() if p.suffix.lower() in EXTENSIONS)
-        sheet = figures.grid([open_photo(path) for path in paths], _colorizers(runs), truth=False)
+    if photos:
+        sheet = figures.grid(photos, _colorizers(runs), truth=False)
         save_photo(sheet, config.output_dir / "photos.png")
         print(config.output_dir / "photos.png")
 
@@ -221,8 +231,10 @@ def main(config: Config) -> None:
     base = {name: runs[name] for name in ("pix2pix-start", "pix2pix-lsgan-l1") if name in runs}
     folder = config.page.with_suffix("")
     logs = {name: config.output_dir / name for name in variants if name != OURS}
+    classifiers = [r for r in RECIPES if "{digits}" in r.options and is_finished(r, config)]
+    digits = {recipe.name: config.output_dir / recipe.name for recipe in classifiers}
     torch.manual_seed(0)
-    figures.write_all(folder, variants=_colorizers(variants), logs=logs)
+    figures.write_all(folder, variants=_colorizers(variants), logs=logs, digits=digits)
     fill(
         config.page,
         {
@@ -230,10 +242,20 @@ def main(config: Config) -> None:
             "options": table([*base.values(), *options.values()]),
             "epochs": figures.epochs_table(logs),
             "tracking": figures.tracking_table(logs),
+            "digits": figures.digits_table(digits),
             "commands": commands([*variants.values(), *base.values(), *options.values()]),
         },
     )
     print(config.page)
+
+
+def _photographs(folder: Path) -> list[Image.Image]:
+    if not folder.is_dir():
+        sys.exit(f"error: --photos {folder} is not a folder.")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
+    if not paths:
+        sys.exit(f"error: --photos {folder} holds no photo.")
+    return [open_photo(path) for path in paths]
 
 
 def _colorizers(runs: dict[str, Run]) -> dict[str, Colorizer]:

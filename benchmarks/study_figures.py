@@ -43,7 +43,13 @@ def grid(
     return sheet
 
 
-def write_all(folder: Path, *, variants: Mapping[str, Colorizer], logs: Mapping[str, Path]) -> None:
+def write_all(
+    folder: Path,
+    *,
+    variants: Mapping[str, Colorizer],
+    logs: Mapping[str, Path],
+    digits: Mapping[str, Path],
+) -> None:
     """Every picture of the page, into `folder`; those without runs to show are left out."""
     folder.mkdir(parents=True, exist_ok=True)
     save_photo(grid(photographs(), variants), folder / "variants.jpg")
@@ -55,6 +61,8 @@ def write_all(folder: Path, *, variants: Mapping[str, Colorizer], logs: Mapping[
     if epochs := _chosen_epochs(logs):
         save_photo(_over_epochs(logs["cwgan"], epochs), folder / "epochs.jpg")
     _losses(folder / "losses.png", logs)
+    if digits:
+        _curves(folder / "digits.png", digits)
 
 
 def epochs_table(logs: Mapping[str, Path]) -> str:
@@ -87,6 +95,20 @@ def tracking_table(logs: Mapping[str, Path]) -> str:
             ]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def digits_table(digits: Mapping[str, Path]) -> str:
+    """The thesis's classifiers on MNIST after their last epoch."""
+    lines = [
+        "| network | train loss | test loss | train accuracy | test accuracy |",
+        "|---" * 5 + "|",
+    ]
+    for name, folder in digits.items():
+        last = {column: values[-1] for column, values in _log(folder, "metrics.csv").items()}
+        losses = [f"{last[f'{split} loss']:.4f}" for split in ("train", "test")]
+        rates = [f"{100 * last[f'{split} accuracy']:.2f} %" for split in ("train", "test")]
+        lines.append("| " + " | ".join([name, *losses, *rates]) + " |")
+    return "\n".join(lines) + "\n" if digits else ""
 
 
 def _chosen_epochs(logs: Mapping[str, Path]) -> list[int]:
@@ -143,9 +165,24 @@ def _losses(path: Path, logs: Mapping[str, Path]) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _log(folder: Path) -> dict[str, np.ndarray]:
-    """training_log.csv as columns, rows that lack a loss (of a run's first steps) left out."""
-    with open(folder / "training_log.csv", newline="") as file:
+def _curves(path: Path, digits: Mapping[str, Path]) -> None:
+    """By epoch: loss and accuracy of each classifier, a colour a classifier."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    for axes, kind in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for color, (name, folder) in zip(("tab:blue", "tab:orange"), digits.items(), strict=False):
+            rows = _log(folder, "metrics.csv")
+            for split, style in (("train", "--"), ("test", "-")):
+                label, values = f"{name}, {split}", rows[f"{split} {kind}"]
+                axes.plot(rows["epoch"], values, style, color=color, marker="o", label=label)
+        axes.set(xlabel="epoch", ylabel=kind)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def _log(folder: Path, name: str = "training_log.csv") -> dict[str, np.ndarray]:
+    """A log as columns, rows that lack a loss (of a run's first steps) left out."""
+    with open(folder / name, newline="") as file:
         rows = [row for row in csv.DictReader(file) if all(row.values())]
     return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
 

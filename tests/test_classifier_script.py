@@ -136,8 +136,10 @@ def test_what_is_distilled_serves_as_a_fusion_s_extractor(run, distill, photo_fo
     output = run(f"{distill} --num_train_epochs 4 --output_dir {tmp_path / 'taught'}")
     rows = metrics_of(output)
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
-    assert float(rows[-1]["train"]) < float(rows[0]["train"]) / 2
-    assert float(rows[-1]["validation"]) < float(rows[0]["validation"])
+    assert float(rows[-1]["train loss"]) < float(rows[0]["train loss"]) / 2
+    assert float(rows[-1]["validation loss"]) < float(rows[0]["validation loss"])
+    with Image.open(output / "curves.png") as picture:
+        assert len(picture.convert("L").getcolors()) > 10
     taught = load(output)
     assert taught.config == ResNet34.Config(width=2)
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import tyro
@@ -28,7 +29,8 @@ def script_config(name):
 @pytest.mark.parametrize("budget", ["cpu", "paper"])
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_every_recipe_is_a_command_that_its_script_takes(recipe, budget):
-    config = study.Config("data/photos", budget=budget, teacher="teacher.safetensors")
+    mnist = Path("data/mnist")
+    config = study.Config("data/photos", budget=budget, teacher="some.safetensors", digits=mnist)
     launcher, script = study.command(recipe, config), f"train/{recipe.script}.py"
     words = launcher[launcher.index(script) + 1 :]
     given = tyro.cli(
@@ -38,7 +40,10 @@ def test_every_recipe_is_a_command_that_its_script_takes(recipe, budget):
         config=(tyro.conf.OmitArgPrefixes,),
     )
     assert given.output_dir == config.output_dir / recipe.name
-    assert given.dataset_name == "data/photos"
+    if "{digits}" in recipe.options:
+        assert given.data_folder == mnist
+    else:
+        assert given.dataset_name == "data/photos"
 
 
 def test_the_papers_twelve_variants_have_a_recipe_each():
@@ -63,6 +68,11 @@ def finished(tmp_path):
     lines = [f"{20 * n},1,{1 + n},{2 - n / 9},{n % 3},{3 + n},{0.1 / n}" for n in range(1, 9)]
     head = "step,epoch,critic,fake,real,generator,l1"
     (folder / "training_log.csv").write_text("\n".join([head, *lines]))
+    digits = tmp_path / "runs" / "resnet34"
+    digits.mkdir()
+    columns = "epoch,train loss,train accuracy,test loss,test accuracy"
+    (digits / "metrics.csv").write_text(f"{columns}\n1,0.5,0.9,0.4,0.91\n2,0.3,0.95,0.25,0.9625\n")
+    (digits / "curves.png").touch()
     return tmp_path
 
 
@@ -85,9 +95,10 @@ def test_the_page_keeps_what_people_wrote_and_is_made_anew_between_its_marks(fin
     assert "old" not in text and "What we found." in text
     assert "| pix2pix-gan-l1 | 1.25 (1.00 to 1.50) |" in text
     assert "| 14,208 | 6 |" in text
+    assert "| resnet34 | 0.3000 | 0.2500 | 95.00 % | 96.25 % |" in text
     assert "| pix2pix-gan-l1 | -1.00 |" in text  # as the critic's loss rises, the distance falls
     pictures = {path.name for path in (finished / "docs" / "study").iterdir()}
-    assert pictures == {"variants.jpg", "grey.jpg", "objectives.jpg", "losses.png"}
+    assert pictures == {"variants.jpg", "grey.jpg", "objectives.jpg", "losses.png", "digits.png"}
     with Image.open(finished / "runs" / "photos.png") as sheet:
         assert sheet.width == 2 * 132
 
@@ -111,3 +122,24 @@ def test_what_is_finished_is_not_trained_again_and_a_failure_ends_the_study(fini
     (finished / "runs" / recipe.name / "README.md").write_text("the card, written at the end")
     study.train(recipe, config)
     assert len(started) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"only": ("extractor",)}, "extractor needs --teacher"),
+        ({"only": ("resnet34", "convnet34")}, "convnet34 needs --digits"),
+        ({"only": ("nope",)}, "no such recipe: nope"),
+        ({"photos": "missing"}, "missing is not a folder"),
+        ({"photos": "runs"}, "runs holds no photo"),
+    ],
+)
+def test_what_is_missing_is_told_before_anything_is_trained(
+    finished, monkeypatch, options, message
+):
+    monkeypatch.setattr(study, "train", lambda *_: pytest.fail("training began"))
+    options = {"teacher": None, "only": ("pix2pix-gan-l1",)} | options
+    if "photos" in options:
+        options["photos"] = finished / options["photos"]
+    with pytest.raises(SystemExit, match=message):
+        study.main(study.Config("data", output_dir=finished / "runs", **options))

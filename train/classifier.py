@@ -67,7 +67,7 @@ class Distill:
     teacher: str
     """The classifier: a .safetensors file of a MobileNet with its last layers."""
     output_dir: Path = Path("runs/extractor")
-    """Folder for weights and metrics.csv."""
+    """Folder for weights, metrics.csv and curves.png."""
     network: ResNet34.Config = field(default_factory=lambda: ResNet34.Config(width=32))
     train_split: str = "train"
     """Split to train on."""
@@ -136,8 +136,8 @@ def digits(config: Digits) -> None:
     logits, labels = _tested(network, test, accelerator)
     if accelerator.is_main_process:
         pictures, _ = open_digits(config.data_folder, "test")
-        _curves(config.output_dir)
         _confusion(pictures, labels, logits.argmax(1), config.output_dir)
+        _curves(config.output_dir)
     accelerator.end_training()
 
 
@@ -176,14 +176,15 @@ def distill(config: Distill) -> None:
             scheduler.step()
             optimizer.zero_grad()
             total.append(loss.item())
-        row = {"train": sum(total) / len(total)}
+        row = {"train loss": sum(total) / len(total)}
         if config.validation_split:
             network.eval()
             held_out = open_rows(config.dataset_name, split=config.validation_split)
             with torch.no_grad():
                 scores = [lacking(rgb).item() for (rgb,) in Epoch(_photos(config, held_out), 0)]
-            row["validation"] = sum(scores) / len(scores)
+            row["validation loss"] = sum(scores) / len(scores)
         _end_epoch(config, state, row)
+    _curves(config.output_dir)
 
 
 def _accelerator(seed: int) -> Accelerator:
@@ -247,12 +248,14 @@ def _tested(
 
 
 def _curves(folder: Path) -> None:
-    """curves.png: loss and accuracy of both splits by epoch."""
+    """curves.png, a run's last file: loss, and accuracy of digits, of each split by epoch."""
     with open(folder / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    for axes, kind in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for split in ("train", "test"):
+    columns = [name.split() for name in rows[0] if name != "epoch"]  # such as ["train", "loss"]
+    kinds = list(dict.fromkeys(kind for _, kind in columns))
+    figure = Figure(figsize=(4.5 * len(kinds), 3.5), layout="constrained")
+    for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
+        for split in (split for split, each in columns if each == kind):
             values = [float(row[f"{split} {kind}"]) for row in rows]
             axes.plot(range(1, len(rows) + 1), values, marker="o", label=split)
         axes.set(xlabel="epoch", ylabel=kind)
