@@ -21,6 +21,7 @@ class Recipe:
     cpu: str = ""
     variant: bool = True  # not a part that others start from, nor an option tried out
     precision: str = "bf16"
+    budgets: tuple[str, ...] = ("cpu", "paper")  # that have a use for it
 
     @property
     def done(self) -> str:
@@ -61,6 +62,7 @@ RECIPES = (
         "--lambda_adv 0",
         _SMALL.replace("--critic_width 24 ", "") + " --learning_rate 4e-4 --num_train_epochs 12",
         variant=False,
+        budgets=("cpu",),
     ),
     *(
         Recipe(
@@ -78,6 +80,7 @@ RECIPES = (
         "distill --teacher {teacher}",
         "--num_train_epochs 10",
         variant=False,
+        budgets=("cpu",),
     ),
     Recipe("fusion", "fusion", cpu=f"{_TOLD} --width 48 --num_train_epochs 7"),
     Recipe(

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +32,7 @@ from colorhub.photos import EXTENSIONS, open_photo, save_photo
 from colorhub.provenance import write_text
 from colorhub.samples import bundled_photos
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 METRICS = ("psnr", "ssim", "ab_rmse", "ciede2000", "colorfulness_ratio")
 HEADS = ("PSNR, dB ↑", "SSIM ↑", "ab RMSE ↓", "CIEDE2000 ↓", "colorfulness ratio")
 FILES = ("teacher", "backbone", "digits")  # of the configuration, that recipes name
@@ -99,18 +100,24 @@ def train(recipe: Recipe, config: Config) -> None:
 
 
 def measure(folder: Path, config: Config) -> None:
-    """results.json for a variant's weights, unless it has one."""
-    path = folder / "results.json"
-    if path.exists():
-        results = json.loads(path.read_text())
-        if results["weights_sha256"] == weights.read_config(folder)["weights_sha256"]:
-            return
+    """results.json for a variant's weights on these photos, unless it has one."""
+    if (path := folder / "results.json").exists() and _on_these(folder, config):
+        return
     words = ["evaluate", "--variant", str(folder), "--dataset_name", config.dataset_name]
     words += ["--split", config.validation_split, "--output", str(path)]
     print(f"measuring {folder.name}", flush=True)
     subprocess.run(
         [sys.executable, "-m", "colorhub", *words], check=True, stdout=subprocess.DEVNULL
     )
+
+
+def _on_these(folder: Path, config: Config) -> bool:
+    """Whether results.json tells of the folder's weights and of the photos to measure on."""
+    results = json.loads((folder / "results.json").read_text())
+    photos = results["dataset"]["name"], results["dataset"]["split"]
+    return results["weights_sha256"] == weights.read_config(folder)[
+        "weights_sha256"
+    ] and photos == (config.dataset_name, config.validation_split)
 
 
 @dataclass
@@ -130,6 +137,7 @@ class Run:
         """Millions."""
         return sum(weight.numel() for weight in self.colorizer.generator.parameters()) / 1e6
 
+    @cached_property
     def milliseconds(self) -> float:
         """For a photo of 512 x 512, from pixels to pixels: the median of several."""
         photo, times = bundled_photos()["astronaut"], []
@@ -141,13 +149,14 @@ class Run:
 
 
 def finished(config: Config) -> dict[str, Run]:
-    """Variants that are trained and measured, in the order of the recipes, and our own."""
+    """Variants that are trained and measured on the same photos, in the order of the recipes, and
+    our own."""
     places = {recipe.name: config.output_dir / recipe.name for recipe in RECIPES}
     places[OURS] = ROOT / "model_cards" / OURS
     return {
         name: Run(name, folder)
         for name, folder in places.items()
-        if (folder / "results.json").exists()
+        if (folder / "results.json").exists() and _on_these(folder, config)
     }
 
 
@@ -163,7 +172,7 @@ def table(runs: Iterable[Run], baselines: Run | None = None) -> str:
         if (ROOT / "model_cards" / run.name).exists():
             cells = [f"[{run.name}](../model_cards/{run.name}/README.md)"]
         cells += _figures(run.results["metrics"]["variant"])
-        cells += [f"{run.parameters:.1f}", f"{run.milliseconds():.0f}"]
+        cells += [f"{run.parameters:.1f}", f"{run.milliseconds:.0f}"]
         cells += [f"{facts['photos_seen']:,}", f"{60 * facts['hours']:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
     for method, label in (("grey", "grey (ab = 0)"), ("mean_ab", "mean ab")):
@@ -202,7 +211,13 @@ def fill(page: Path, blocks: dict[str, str]) -> None:
 
 
 def main(config: Config) -> None:
-    chosen = [recipe for recipe in RECIPES if not config.only or recipe.name in config.only]
+    if config.train and Path.cwd() != ROOT:
+        sys.exit(f"error: start the study in {ROOT}: paths are reckoned from there.")
+    chosen = [
+        recipe
+        for recipe in RECIPES
+        if (recipe.name in config.only if config.only else config.budget in recipe.budgets)
+    ]
     if unknown := set(config.only) - {recipe.name for recipe in RECIPES}:
         sys.exit(f"error: no such recipe: {', '.join(sorted(unknown))}.")
     for recipe in chosen:
@@ -214,12 +229,11 @@ def main(config: Config) -> None:
     for recipe in chosen:
         if config.train:
             train(recipe, config)
-        folder = config.output_dir / recipe.name
-        if (folder / weights.CONFIG).exists() and recipe.script != "classifier":
-            measure(folder, config)
+        if is_finished(recipe, config) and recipe.script != "classifier":
+            measure(config.output_dir / recipe.name, config)
     runs = finished(config)
-    if not runs:
-        sys.exit("error: nothing is trained and measured yet.")
+    if runs.keys() <= {OURS}:
+        sys.exit(f"error: nothing in {config.output_dir} is trained and measured yet.")
     if photos:
         sheet = figures.grid(photos, _colorizers(runs), truth=False)
         save_photo(sheet, config.output_dir / "photos.png")

@@ -1,6 +1,7 @@
 """The study's pictures and the tables that are read off training logs."""
 
 import csv
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -63,6 +64,8 @@ def write_all(
     _losses(folder / "losses.png", logs)
     if digits:
         _curves(folder / "digits.png", digits)
+    for name, run in digits.items():
+        shutil.copyfile(run / "confusion.png", folder / f"{name}-confusion.png")
 
 
 def epochs_table(logs: Mapping[str, Path]) -> str:
@@ -86,8 +89,8 @@ def tracking_table(logs: Mapping[str, Path]) -> str:
     """How well each objective's own losses rank the generator's states by their L1 distance."""
     lines = ["| variant | critic's loss | given to coloured photos |", "|---" * 3 + "|"]
     for name, folder in logs.items():
-        if name.startswith("pix2pix-"):
-            rows = _log(folder)
+        rows = _log(folder)
+        if name.startswith("pix2pix-") and len(rows["l1"]) > SMOOTH:
             distance = _smooth(rows["l1"])
             cells = [
                 f"{spearmanr(_smooth(rows[loss]), distance).statistic:+.2f}"
@@ -149,6 +152,8 @@ def _losses(path: Path, logs: Mapping[str, Path]) -> None:
             if (folder := logs.get(f"pix2pix-{objective}-{reconstruction}")) is None:
                 continue
             rows = _log(folder)
+            if len(rows["l1"]) < SMOOTH:
+                continue
             for row, (loss, label) in enumerate(
                 (("critic", "critic's loss"), ("fake", "given to coloured photos"), ("l1", "L1"))
             ):
@@ -183,8 +188,9 @@ def _curves(path: Path, digits: Mapping[str, Path]) -> None:
 def _log(folder: Path, name: str = "training_log.csv") -> dict[str, np.ndarray]:
     """A log as columns, rows that lack a loss (of a run's first steps) left out."""
     with open(folder / name, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if all(row.values())]
-    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if all(row.values())]
+    return {name: np.array([float(row[name]) for row in rows]) for name in reader.fieldnames or ()}
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:

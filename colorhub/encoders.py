@@ -141,8 +141,8 @@ class Encoder(nn.Module):
         own = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
         if len(folded) < len(own):
             raise OptionError(
-                f"The backbone has {len(folded)} layers, this encoder {len(own)}: give the "
-                "--backbone of the network that --encoder names."
+                f"The backbone has {len(folded)} layers, this network {len(own)}: the "
+                "weights are of another network than the one that is named."
             )
         weight, bias = folded[0]
         if own[0].in_channels == 1:
@@ -165,7 +165,7 @@ class Teacher(nn.Module):
         return self.classes(x.mean((2, 3), keepdim=True)).flatten(1)
 
     def load_backbone(self, tensors: Mapping[str, Tensor]) -> None:
-        """As `Encoder.load_backbone`, of folded layers with the classifier's two at the end."""
+        """As `Encoder.load_backbone`, with the classifier's two layers at the end."""
         self.encoder.load_backbone(tensors)
         own = [self.last, self.classes]
         rest = _folded(tensors)[-2:]
@@ -184,8 +184,8 @@ def _take(own: list[nn.Conv2d], folded: list[tuple[Tensor, Tensor]]) -> None:
         if conv.weight.shape != weight.shape or conv.bias is None:
             raise OptionError(
                 f"The backbone's layer {n} has the shape {tuple(weight.shape)}, this "
-                f"encoder's {tuple(conv.weight.shape)}: it is another network than "
-                "--encoder names."
+                f"network's {tuple(conv.weight.shape)}: the weights are of another network than "
+                "the one that is named."
             )
         conv.weight.copy_(weight)
         conv.bias.copy_(bias)
@@ -232,6 +232,9 @@ def _folded_timm(tensors: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
     weight, bias = layers[0]
     shift = (weight * ((0.5 - _MEAN) / _STD)[:, None, None]).sum((1, 2, 3))
     layers[0] = weight * (0.5 / _STD)[:, None, None], bias + shift
+    if "classifier.weight" in tensors:
+        head = tensors["classifier.weight"][:, :, None, None], tensors["classifier.bias"]
+        layers += [_fold(tensors, "conv_head", "bn2"), head]
     return layers
 
 

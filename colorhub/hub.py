@@ -29,7 +29,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from colorhub.errors import ColorhubError, HubError, NotFoundError, OptionError, VariantError
-from colorhub.weights import CONFIG, WEIGHTS, check_files, load, sha256
+from colorhub.weights import CONFIG, WEIGHTS, check_files, is_classifier, load, sha256
 
 CARD = "README.md"
 TAG = "colorhub-variant"  # what published variants are found by
@@ -86,7 +86,8 @@ def local_variants() -> dict[str, Variant]:
     for source, place in places:
         for config in sorted(place.glob(f"*/{CONFIG}")):
             name = config.parent.name
-            found.setdefault(name, Variant(name, config.parent, source))
+            if not is_classifier(config.parent):  # such as a fusion model's extractor
+                found.setdefault(name, Variant(name, config.parent, source))
     return found
 
 

@@ -113,16 +113,17 @@ def _meet(url: str, timeout: timedelta, **_: Any) -> Iterator[tuple[Any, int, in
     yield torch.distributed.PrefixStore(word, store), rank, world
 
 
-_GO_ON = "go on with --resume_from_checkpoint latest"
-
-
 def _said_by_thread(trouble: threading.ExceptHookArgs) -> None:
     print(f"warning: {trouble.exc_type.__name__}: {trouble.exc_value}", file=sys.stderr)
 
 
-def main(config: Any, train: Callable[[Any], None]) -> None:
+def main(
+    config: Any,
+    train: Callable[[Any], None],
+    go_on: str = "go on with --resume_from_checkpoint latest",
+) -> None:
     """Read the command line into a script's Config, or one of a union of them, and train; errors
-    are one sentence, status 1."""
+    are one sentence, status 1. `go_on` says how a run that was cut off is taken up again."""
     threading.excepthook = _said_by_thread  # TensorBoard's, when the disk is full
     try:
         train(tyro.cli(config, use_underscores=True, config=(tyro.conf.OmitArgPrefixes,)))
@@ -134,11 +135,11 @@ def main(config: Any, train: Callable[[Any], None]) -> None:
             "--gradient_accumulation_steps, or a smaller --resolution."
         )
     except OSError as error:  # a full disk, a folder that may not be written to
-        sys.exit(f"error: {error}. Checkpoints are whole: when that is mended, {_GO_ON}.")
+        sys.exit(f"error: {error}. Checkpoints are whole: when that is mended, {go_on}.")
     except KeyboardInterrupt:
-        sys.exit(f"error: interrupted: {_GO_ON}.")
+        sys.exit(f"error: interrupted: {go_on}.")
     except RuntimeError as error:
         lost = ("Connection", "Broken pipe", "Timed out", "Connect timeout")
         if not any(word in str(error) for word in lost):
             raise
-        sys.exit(f"error: another process of this run has died: {_GO_ON}.")
+        sys.exit(f"error: another process of this run has died: {go_on}.")

@@ -102,3 +102,5 @@ class Options:
             )
             if counts and isinstance(value, int) and value < 1:
                 raise OptionError(f"--{name} is {value}; it must be 1 or more.")
+            if name.startswith("lambda_") and value < 0:
+                raise OptionError(f"--{name} is {value}; it must be 0 or more.")

@@ -54,6 +54,7 @@ class State:
         if ranks.rank() == 0:
             state = {
                 "parts": {name: part.state_dict() for name, part in self.parts.items()},
+                "kinds": self._kinds(),
                 "progress": asdict(self.progress) | {"seconds": 0.0},
                 "places": places,
                 "pinned": self.pinned,
@@ -115,9 +116,9 @@ class State:
                     f"{path} was made with {name} = {state['pinned'].get(name)}, not {now}: "
                     "resume with the same value."
                 )
-        if state["parts"].keys() != self.parts.keys():
-            odd = ", ".join(sorted(state["parts"].keys() ^ self.parts.keys()))
-            raise OptionError(f"{path} does not fit these options ({odd}).")
+        if odd := sorted(name for name, _ in state["kinds"].items() ^ self._kinds().items()):
+            names = ", ".join(dict.fromkeys(odd))
+            raise OptionError(f"{path} does not fit these options ({names}).")
         for name, part in self.parts.items():
             try:
                 part.load_state_dict(state["parts"][name])
@@ -131,6 +132,10 @@ class State:
         self.scale_learning_rates(self.learning_rate / state["learning_rate"])
         places = state["places"]
         self.place = places[ranks.rank()] if len(places) == ranks.world_size() else None
+
+    def _kinds(self) -> dict[str, str]:
+        """The parts' classes: two optimisers' states may load as each other's and then fail."""
+        return {name: type(part).__name__ for name, part in self.parts.items()}
 
     def scale_learning_rates(self, factor: float) -> None:
         """Multiply the optimisers' rates, and those from which their schedulers reckon."""

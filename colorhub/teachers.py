@@ -1,7 +1,6 @@
 """Frozen networks that know pictures, for losses that ask what a coloured photo looks like."""
 
 from collections.abc import Callable
-from typing import TypeAlias
 
 import torch
 from accelerate import Accelerator
@@ -12,10 +11,10 @@ from colorhub.color import lab_to_rgb
 from colorhub.encoders import Encoder
 from colorhub.layers import pad_to_multiple
 
-Teacher: TypeAlias = Callable[[Tensor], list[Tensor]]
 
-
-def features_of(source: str, encoder: str, accelerator: Accelerator) -> Teacher:
+def features_of(
+    source: str, encoder: str, accelerator: Accelerator
+) -> Callable[[Tensor], list[Tensor]]:
     """RGB (N, 3, H, W) in [0, 1] to the five maps of a backbone, for `losses.features`.
 
     `source` is a .safetensors file or a Hub repository with the weights of `encoder`, one of

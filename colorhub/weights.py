@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from colorhub.classifiers import ResNet34
 from colorhub.errors import OptionError, VariantError
 from colorhub.generators import ARCHITECTURES
 
@@ -100,6 +101,14 @@ def read_config(folder: Path) -> dict[str, Any]:
             "Upgrade it: pip install --upgrade colorhub"
         )
     return config
+
+
+def is_classifier(folder: Path) -> bool:
+    """Whether a folder holds what train/classifier.py made, which colours nothing."""
+    try:
+        return json.loads((folder / CONFIG).read_text())["architecture"] == ResNet34.__name__
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _build(config: dict[str, Any], folder: Path, kinds: Mapping[str, type[Any]]) -> Any:

@@ -163,13 +163,28 @@ def test_a_teacher_gives_the_logits_of_the_published_classifier(name):
     assert torch.equal(teacher.encoder.stem[0].weight, tensors["layer00.weight"])
 
 
+@torch.no_grad()
+def test_a_teacher_takes_a_whole_checkpoint_of_timm_s():
+    teacher, tensors = Teacher("mobilenet_v2_100"), of_timm()
+    teacher.load_backbone(tensors)
+    rgb = torch.rand(2, 3, 64, 32) * 2 - 1
+    x = F.conv2d(teacher.encoder(rgb)[-1], tensors["conv_head.weight"])
+    mean, variance, weight, bias = (
+        tensors[f"bn2.{name}"] for name in ("running_mean", "running_var", "weight", "bias")
+    )
+    x = F.batch_norm(x, mean, variance, weight, bias).clamp(0, 6).mean((2, 3))
+    expected = F.linear(x, tensors["classifier.weight"], tensors["classifier.bias"])
+    assert expected.std() > 0.1
+    torch.testing.assert_close(teacher(rgb), expected, rtol=1e-3, atol=1e-3)
+
+
 def test_weights_that_a_teacher_cannot_use_are_refused():
     teacher = Teacher("mobilenet_v2_100")
     tensors = published("mobilenet_v2_100")
     narrow = {"layer90.weight": torch.zeros(9, 320, 1, 1)}
     for given, message in (
         (folded("mobilenet_v2_100"), "has no classifier"),
-        (of_timm(), "has no classifier"),
+        ({k: v for k, v in of_timm().items() if "classifier" not in k}, "has no classifier"),
         (tensors | narrow, r"layer 0 has the shape \(9, 320, 1, 1\)"),
         (published("mobilenet_edgetpu_075"), "another network"),
     ):

@@ -222,10 +222,10 @@ def test_weights_that_do_not_fit_are_refused():
     wrong = {"layer03.weight": torch.zeros(7, 16, 1, 1)}
     few = dict(list(tensors.items())[:20])
     for given, message in (
-        (tensors | wrong, r"layer 3 has the shape \(7, 16, 1, 1\), this encoder's \(96, 16, 1, 1"),
+        (tensors | wrong, r"layer 3 has the shape \(7, 16, 1, 1\), this network's \(96, 16, 1, 1"),
         (folded("mobilenet_edgetpu_075"), "another network"),
         (without(tensors, "layer05.bias"), "no 'layer05.bias'"),
-        (few, "has 10 layers, this encoder 51"),
+        (few, "has 10 layers, this network 51"),
         ({}, "has 0 layers"),
         ({"classifier": torch.zeros(3)}, "has 0 layers"),
         (without(timm, "blocks.3.1.bn2.running_var"), r"no 'blocks.3.1.bn2.running_var'"),

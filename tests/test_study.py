@@ -61,7 +61,9 @@ def finished(tmp_path):
     figure = {"mean": 1.25, "low": 1.0, "high": 1.5}
     metrics = dict.fromkeys(study.METRICS, figure)
     sha = json.loads((folder / "config.json").read_text())["weights_sha256"]
-    results = {"metrics": {"variant": metrics, "grey": metrics}, "weights_sha256": sha}
+    photos = {"name": "data", "split": "validation"}
+    results = {"metrics": {"variant": metrics, "grey": metrics}, "dataset": photos}
+    results["weights_sha256"] = sha
     (folder / "results.json").write_text(json.dumps(results))
     training = {"photos_seen": 14208, "hours": 0.1, "command": "accelerate launch train/pix2pix.py"}
     (folder / "training.json").write_text(json.dumps(training))
@@ -72,7 +74,8 @@ def finished(tmp_path):
     digits.mkdir()
     columns = "epoch,train loss,train accuracy,test loss,test accuracy"
     (digits / "metrics.csv").write_text(f"{columns}\n1,0.5,0.9,0.4,0.91\n2,0.3,0.95,0.25,0.9625\n")
-    (digits / "curves.png").touch()
+    for name in ("curves", "confusion"):
+        (digits / f"{name}.png").touch()
     return tmp_path
 
 
@@ -98,9 +101,30 @@ def test_the_page_keeps_what_people_wrote_and_is_made_anew_between_its_marks(fin
     assert "| resnet34 | 0.3000 | 0.2500 | 95.00 % | 96.25 % |" in text
     assert "| pix2pix-gan-l1 | -1.00 |" in text  # as the critic's loss rises, the distance falls
     pictures = {path.name for path in (finished / "docs" / "study").iterdir()}
-    assert pictures == {"variants.jpg", "grey.jpg", "objectives.jpg", "losses.png", "digits.png"}
+    digits = {"digits.png", "resnet34-confusion.png"}
+    assert pictures == digits | {"variants.jpg", "grey.jpg", "objectives.jpg", "losses.png"}
     with Image.open(finished / "runs" / "photos.png") as sheet:
         assert sheet.width == 2 * 132
+
+
+@pytest.mark.parametrize("other", [{"output_dir": Path("empty")}, {"dataset_name": "other photos"}])
+def test_a_study_with_nothing_to_show_leaves_its_page_alone(finished, other):
+    page = finished / "study.md"
+    page.write_text("<!-- study: table -->\nold\n<!-- /study -->\n")
+    options = {"dataset_name": "data", "output_dir": finished / "runs"} | other
+    with pytest.raises(SystemExit, match="is trained and measured yet"):
+        study.main(study.Config(**options, train=False, page=page))
+    assert "old" in page.read_text()
+
+
+def test_a_run_too_short_for_a_curve_is_left_out_of_them(finished):
+    log = finished / "runs" / "pix2pix-gan-l1" / "training_log.csv"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:4]))
+    logs = {"pix2pix-gan-l1": log.parent}
+    assert "gan-l1" not in study.figures.tracking_table(logs)
+    study.figures._losses(finished / "losses.png", logs)
+    with Image.open(finished / "losses.png") as picture:
+        assert picture.width > 100
 
 
 def test_what_is_finished_is_not_trained_again_and_a_failure_ends_the_study(finished, monkeypatch):
@@ -130,6 +154,7 @@ def test_what_is_finished_is_not_trained_again_and_a_failure_ends_the_study(fini
         ({"only": ("extractor",)}, "extractor needs --teacher"),
         ({"only": ("resnet34", "convnet34")}, "convnet34 needs --digits"),
         ({"only": ("nope",)}, "no such recipe: nope"),
+        ({"only": (), "budget": "paper"}, "resnet34 needs --digits|convnet34 needs --digits"),
         ({"photos": "missing"}, "missing is not a folder"),
         ({"photos": "runs"}, "runs holds no photo"),
     ],

@@ -352,6 +352,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(photo_folder, tmp_path):
         ("--report_to wandb", "pip install wandb"),
         ("--seed -1", "--seed"),
         ("--n_critic 0", "--n_critic is 0"),
+        ("--lambda_gp -1", "--lambda_gp is -1"),
         ("--critic_depth 5", "give 64 or more"),
         ("--streaming --lr_scheduler cosine", "--max_train_steps"),
     ],
@@ -368,6 +369,8 @@ def test_a_checkpoint_of_other_options_is_not_resumed(photo_folder, tmp_path):
         run_here("cwgan", photo_folder, tmp_path, f"{again} --seed 1")
     with pytest.raises(OptionError, match="does not fit these options"):
         run_here("cwgan", photo_folder, tmp_path, f"{again} --noise_dim 0")
+    with pytest.raises(OptionError, match=r"fit these options \(critic_optimizer, generator_opti"):
+        run_here("cwgan", photo_folder, tmp_path, f"{again} --optimizer adadelta")
 
 
 def test_a_new_run_does_not_touch_another_s_checkpoints(photo_folder, tmp_path):

@@ -16,7 +16,7 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -32,9 +32,10 @@ from colorhub.classifiers import ResNet34
 from colorhub.color import rgb_to_lab, to_lightness
 from colorhub.data import open_digits, open_rows
 from colorhub.encoders import Teacher
-from colorhub.errors import OptionError
+from colorhub.errors import DataError, OptionError
 from colorhub.launch import main
 from colorhub.layers import channels_last
+from colorhub.provenance import write_text
 from colorhub.runlog import say
 from colorhub.state import State
 
@@ -51,11 +52,16 @@ class Digits:
     learning_rate: float = 0.01
     """Learning rate of SGD."""
     train_batch_size: int = 128
-    """Digits a step, for each process."""
+    """Digits a step."""
     num_train_epochs: int = 10
     """Passes over the digits."""
     seed: int = 1
     """Seed of everything that is drawn."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.network.classes != 10:
+            raise OptionError("--classes must be 10, as many as there are digits.")
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,8 @@ class Distill:
     dataset_name: str
     """Hub id or local folder of a data set with an image column."""
     teacher: str
-    """The classifier: a .safetensors file of a MobileNet with its last layers."""
+    """The classifier: a .safetensors file of a MobileNet with its last layers, or a Hub repository
+    such as timm/mobilenetv2_100.ra_in1k."""
     output_dir: Path = Path("runs/extractor")
     """Folder for weights, metrics.csv and curves.png."""
     network: ResNet34.Config = field(default_factory=lambda: ResNet34.Config(width=32))
@@ -73,14 +80,14 @@ class Distill:
     """Split to train on."""
     validation_split: str | None = None
     """Split to measure on."""
-    teacher_network: str = "mobilenet_edgetpu_075"
+    teacher_network: Literal["mobilenet_edgetpu_075", "mobilenet_v2_100"] = "mobilenet_edgetpu_075"
     """Which MobileNet the teacher is."""
     resolution: int = 224
     """Pixels of a crop's side, as the teacher sees it; a multiple of 32."""
     grey_size: int = 128
     """Pixels of the same crop's side, as the taught network sees it."""
     learning_rate: float = 2e-3
-    """Learning rate of AdamW at the start of its cosine."""
+    """Highest learning rate of AdamW, after a tenth of the run; from there it falls to nothing."""
     train_batch_size: int = 32
     """Photos a step."""
     num_train_epochs: int = 20
@@ -91,12 +98,20 @@ class Distill:
     """Seed of everything that is drawn."""
 
     def __post_init__(self) -> None:
+        _check(self)
         if self.resolution < 32 or self.resolution % 32:
             raise OptionError(f"--resolution is {self.resolution}; it must be a multiple of 32.")
         if self.grey_size < 1:
             raise OptionError(f"--grey_size is {self.grey_size}; it must be 1 or more.")
         if self.network.classes != 1000:
             raise OptionError("--classes must be 1000, as many as the teacher tells apart.")
+
+
+def _check(config: Any) -> None:
+    if config.train_batch_size < 1 or config.num_train_epochs < 1:
+        raise OptionError("--train_batch_size and --num_train_epochs must be 1 or more.")
+    if not config.learning_rate > 0:
+        raise OptionError(f"--learning_rate is {config.learning_rate}; it must be above 0.")
 
 
 def digits(config: Digits) -> None:
@@ -123,8 +138,7 @@ def digits(config: Digits) -> None:
             right = (logits.argmax(1) == labels).sum()
             count = right.new_tensor(len(labels))
             sums += torch.stack([loss.detach() * count, right, count])
-        sums = accelerator.reduce(sums)
-        logits, labels = _tested(network, test, accelerator)
+        logits, labels = _tested(network, test)
         row = {
             "train loss": sums[0] / sums[2],
             "train accuracy": sums[1] / sums[2],
@@ -133,24 +147,20 @@ def digits(config: Digits) -> None:
         }
         _end_epoch(config, state, {name: value.item() for name, value in row.items()})
 
-    logits, labels = _tested(network, test, accelerator)
-    if accelerator.is_main_process:
-        pictures, _ = open_digits(config.data_folder, "test")
-        _confusion(pictures, labels, logits.argmax(1), config.output_dir)
-        _curves(config.output_dir)
-    accelerator.end_training()
+    logits, labels = _tested(network, test)
+    pictures, _ = open_digits(config.data_folder, "test")
+    _confusion(pictures, labels, logits.argmax(1), config.output_dir)
+    _curves(config.output_dir)
 
 
 def distill(config: Distill) -> None:
     accelerator = _accelerator(config.seed)
-    if accelerator.num_processes > 1:
-        raise OptionError("distill runs in one process: it takes minutes.")
     student = channels_last(ResNet34(config.network))
     teacher = Teacher(config.teacher_network).requires_grad_(False)
     teacher.load_backbone(hub.backbone(config.teacher))
     optimizer = torch.optim.AdamW(student.parameters(), config.learning_rate, weight_decay=0.05)
-    rows = open_rows(config.dataset_name, split=config.train_split)
-    photos = _photos(config, rows)
+    photos = _photos(config, config.train_split)
+    held_out = _photos(config, config.validation_split) if config.validation_split else None
     steps = len(photos) * config.num_train_epochs
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, config.learning_rate, total_steps=steps + 1, pct_start=0.1
@@ -176,37 +186,54 @@ def distill(config: Distill) -> None:
             scheduler.step()
             optimizer.zero_grad()
             total.append(loss.item())
-        row = {"train loss": sum(total) / len(total)}
-        if config.validation_split:
+        row = {"train loss": _mean(total)}
+        if held_out:
             network.eval()
-            held_out = open_rows(config.dataset_name, split=config.validation_split)
             with torch.no_grad():
-                scores = [lacking(rgb).item() for (rgb,) in Epoch(_photos(config, held_out), 0)]
-            row["validation loss"] = sum(scores) / len(scores)
+                scores = [lacking(rgb).item() for (rgb,) in Epoch(held_out, 0)]
+            row["validation loss"] = _mean(scores)
         _end_epoch(config, state, row)
     _curves(config.output_dir)
 
 
 def _accelerator(seed: int) -> Accelerator:
     torch.manual_seed(seed)
-    return Accelerator(cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()))
+    accelerator = Accelerator(
+        cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    )
+    if accelerator.num_processes > 1:
+        raise OptionError("train/classifier.py runs in one process: launch it with one.")
+    return accelerator
 
 
-def _photos(config: Distill, rows: Any) -> PhotoBatches:
-    return PhotoBatches(
-        rows,
+def _photos(config: Distill, split: str) -> PhotoBatches:
+    """A split's photos. Raises DataError if they fill no batch."""
+    photos = PhotoBatches(
+        open_rows(config.dataset_name, split=split),
         resolution=config.resolution,
         batch_size=config.train_batch_size,
         seed=config.seed,
         workers=config.dataloader_num_workers,
     )
+    if not len(photos):
+        raise DataError(
+            f"The {len(photos.rows)} photos of {split} fill no batch of "
+            f"{config.train_batch_size}: give more photos or a smaller --train_batch_size."
+        )
+    return photos
+
+
+def _mean(losses: list[float]) -> float:
+    if not losses:
+        raise DataError("So many photos are broken or grey that the others fill no batch.")
+    return sum(losses) / len(losses)
 
 
 def _state(config: Digits | Distill, **parts: Any) -> State:
     """The run's parts, as they were at the end of the last epoch of a run in the same folder."""
-    pinned = {"seed": config.seed, "batch": config.train_batch_size}
-    if isinstance(config, Distill):  # whose learning rate has come down with the last
-        pinned["epochs"] = config.num_train_epochs
+    pinned: dict[str, Any] = {"seed": config.seed, "batch": config.train_batch_size}
+    if isinstance(config, Distill):  # whose learning rate goes by both
+        pinned |= {"epochs": config.num_train_epochs, "learning rate": config.learning_rate}
     checkpoints = config.output_dir / "checkpoints"
     state = State(checkpoints, pinned=pinned, learning_rate=config.learning_rate)
     state.parts = parts
@@ -229,20 +256,16 @@ def _end_epoch(config: Digits | Distill, state: State, row: dict[str, float]) ->
     lines.append(",".join([str(epoch + 1), *(f"{value:.6g}" for value in row.values())]))
     say(", ".join(f"{name} {value:.4f}" for name, value in row.items()))
     weights.save(state.parts["network"], config.output_dir)
-    path.write_text("\n".join(lines) + "\n")
+    write_text(path, "\n".join(lines) + "\n")
     state.progress.epoch = state.progress.step = epoch + 1
     state.save(keep=1)
 
 
 @torch.no_grad()
-def _tested(
-    network: nn.Module, test: DataLoader[Any], accelerator: Accelerator
-) -> tuple[Tensor, Tensor]:
+def _tested(network: nn.Module, test: DataLoader[Any]) -> tuple[Tensor, Tensor]:
     """Logits (N, 10) and labels (N,) of all test pictures, in order, on the CPU."""
     network.eval()
-    parts = [
-        accelerator.gather_for_metrics((network(grey).float(), labels)) for grey, labels in test
-    ]
+    parts = [(network(grey).float(), labels) for grey, labels in test]
     logits, labels = (torch.cat(each).cpu() for each in zip(*parts, strict=True))
     return logits, labels
 
@@ -294,4 +317,4 @@ def train(config: Any) -> None:
 
 
 if __name__ == "__main__":
-    main(Digits | Distill, train)
+    main(Digits | Distill, train, go_on="start it again: it goes on from its last epoch")

@@ -59,7 +59,7 @@ class Config(Options):
     teacher: str | None = None
     """The backbone that gives those features: a .safetensors file, or a Hub repository of timm's
     such as timm/mobilenetv2_100.ra_in1k."""
-    teacher_network: str = "mobilenet_v2_100"
+    teacher_network: Literal["mobilenet_v2_100", "mobilenet_edgetpu_075"] = "mobilenet_v2_100"
     """Which MobileNet the teacher is."""
     margin: float = 1.0
     """Energy up to which ebgan's critic raises that of coloured photos."""
@@ -68,9 +68,9 @@ class Config(Options):
     clip: float = 0.05
     """Largest weight of wgan's critic."""
     adam_beta1: float = 0.5
-    """Adam's decay of the first moment, in both optimisers."""
+    """Adam's decay of the first moment, in both optimisers but wgan's."""
     adam_beta2: float = 0.999
-    """Adam's decay of the second moment, in both optimisers."""
+    """Adam's decay of the second moment, in both optimisers but wgan's."""
     lr_scheduler: Literal["constant", "cosine"] = "constant"
     """Keep both learning rates, or lower them to 0 over the whole run."""
 
@@ -79,7 +79,7 @@ class Config(Options):
         if self.learning_rate == 0:
             object.__setattr__(self, "learning_rate", 5e-5 if wgan else 2e-4)
         if self.n_critic == 0:
-            object.__setattr__(self, "n_critic", 5 if wgan else 1)
+            object.__setattr__(self, "n_critic", 5 if wgan and self.lambda_adv else 1)
         super().__post_init__()
         smallest = 3 * 2**self.critic.critic_depth
         if self.network.resolution < smallest:
@@ -89,8 +89,11 @@ class Config(Options):
             )
         if not (self.lambda_l1 or self.lambda_l2):
             raise OptionError("--lambda_l1 and --lambda_l2 are both 0: nothing asks for the truth.")
-        if self.lambda_feature and not self.teacher:
-            raise OptionError("--lambda_feature needs a --teacher.")
+        if bool(self.lambda_feature) != bool(self.teacher):
+            raise OptionError("--lambda_feature and --teacher need each other.")
+        if self.saturation_weight < 0:
+            raise OptionError("--saturation_weight must be 0 or more.")
+        EBGAN(self.margin)  # which refuses what is no margin
         if self.n_critic < 1:
             raise OptionError(f"--n_critic is {self.n_critic}; it must be 0 or more.")
         if not self.clip > 0:
@@ -131,7 +134,7 @@ def train(config: Config) -> None:
     objective = EBGAN(config.margin) if energy else OBJECTIVES[config.objective]()
     gain = config.network.ab_gain
     teacher = None
-    if config.lambda_feature and config.teacher:
+    if config.teacher:
         teacher = features_of(config.teacher, config.teacher_network, run.accelerator)
 
     for _ in run.epochs():
