@@ -11,8 +11,8 @@ from dataclasses import dataclass
 class Recipe:
     """One run: train/`script`.py with `options`, and at the budget "cpu" with `cpu` as well.
 
-    `{runs}` in an option stands for the folder of all runs, `{teacher}`, `{backbone}` and
-    `{digits}` for those of the study.
+    `{runs}` in an option stands for the folder of all runs, `{teacher}`, `{teacher_network}`,
+    `{backbone}` and `{digits}` for those of the study.
     """
 
     name: str
@@ -77,7 +77,7 @@ RECIPES = (
     Recipe(
         "extractor",
         "classifier",
-        "distill --teacher {teacher}",
+        "distill --teacher {teacher} --teacher_network {teacher_network}",
         "--num_train_epochs 10",
         variant=False,
         budgets=("cpu",),

@@ -1,6 +1,7 @@
 """The comparison that the papers are about: train every variant, measure, show, write it down.
 
-    python benchmarks/study.py --dataset_name data/photos --teacher mobilenet_edgetpu.safetensors
+    python benchmarks/study.py --dataset_name data/photos --digits data/mnist \
+        --teacher timm/mobilenetv2_100.ra_in1k --teacher_network mobilenet_v2_100
     python benchmarks/study.py --dataset_name data/photos --photos album --output_dir runs/study
 
 A run that is finished is not trained again, one that was interrupted goes on, and a variant that
@@ -35,7 +36,8 @@ from colorhub.samples import bundled_photos
 ROOT = Path(__file__).resolve().parent.parent
 METRICS = ("psnr", "ssim", "ab_rmse", "ciede2000", "colorfulness_ratio")
 HEADS = ("PSNR, dB ↑", "SSIM ↑", "ab RMSE ↓", "CIEDE2000 ↓", "colorfulness ratio")
-FILES = ("teacher", "backbone", "digits")  # of the configuration, that recipes name
+GIVEN = ("teacher", "teacher_network", "backbone", "digits")  # by users, named in recipes
+BUNDLED = "model_cards"
 OURS = "natural"  # trained by a recipe of its own, see docs/natural.md
 
 
@@ -48,7 +50,10 @@ class Config:
     budget: Literal["cpu", "paper"] = "cpu"
     """How large networks and runs are, see recipes.py."""
     teacher: str | None = None
-    """Weights of MobileNetEdgeTPU with its classifier, which teaches the extractor."""
+    """Weights of a MobileNet with its classifier, which teaches the extractor: a file or a Hub
+    repository."""
+    teacher_network: str = "mobilenet_edgetpu_075"
+    """Which MobileNet the teacher is."""
     backbone: str = "timm/mobilenetv2_100.ra_in1k"
     """Weights of MobileNetV2, whose features a loss compares: a file or a Hub repository."""
     digits: Path | None = None
@@ -70,7 +75,7 @@ class Config:
 def command(recipe: Recipe, config: Config) -> list[str]:
     """The words that start a recipe's run, or take it up where it was."""
     options = f"{recipe.options} {recipe.cpu if config.budget == 'cpu' else ''}"
-    places = {name: getattr(config, name) for name in FILES} | {"runs": config.output_dir}
+    places = {name: getattr(config, name) for name in GIVEN} | {"runs": config.output_dir}
     words = [word.format(**places) for word in options.split()]
     words += ["--output_dir", str(config.output_dir / recipe.name)]
     if "{digits}" not in recipe.options:
@@ -133,6 +138,13 @@ class Run:
         self.training: dict[str, Any] = json.loads((self.folder / "training.json").read_text())
 
     @property
+    def is_bundled(self) -> bool:
+        """Whether its weights are those of the bundled variant of its name."""
+        folder = ROOT / BUNDLED / self.name
+        sha = self.results["weights_sha256"]
+        return folder.exists() and weights.read_config(folder)["weights_sha256"] == sha
+
+    @property
     def parameters(self) -> float:
         """Millions."""
         return sum(weight.numel() for weight in self.colorizer.generator.parameters()) / 1e6
@@ -152,7 +164,7 @@ def finished(config: Config) -> dict[str, Run]:
     """Variants that are trained and measured on the same photos, in the order of the recipes, and
     our own."""
     places = {recipe.name: config.output_dir / recipe.name for recipe in RECIPES}
-    places[OURS] = ROOT / "model_cards" / OURS
+    places[OURS] = ROOT / BUNDLED / OURS
     return {
         name: Run(name, folder)
         for name, folder in places.items()
@@ -161,16 +173,15 @@ def finished(config: Config) -> dict[str, Run]:
 
 
 def table(runs: Iterable[Run], baselines: Run | None = None) -> str:
-    """Figures with their 95 % intervals, size, speed and training of each run."""
+    """Figures with their 95 % intervals, size, speed and training of each run; those of bundled
+    weights are linked to their card."""
     lines = [
         "| variant | " + " | ".join(HEADS) + " | M parameters | ms a photo | photos seen | min |"
     ]
     lines.append("|---" * (len(HEADS) + 5) + "|")
     for run in runs:
         facts = run.training
-        cells = [run.name]
-        if (ROOT / "model_cards" / run.name).exists():
-            cells = [f"[{run.name}](../model_cards/{run.name}/README.md)"]
+        cells = [f"[{run.name}](../{BUNDLED}/{run.name}/README.md)" if run.is_bundled else run.name]
         cells += _figures(run.results["metrics"]["variant"])
         cells += [f"{run.parameters:.1f}", f"{run.milliseconds:.0f}"]
         cells += [f"{facts['photos_seen']:,}", f"{60 * facts['hours']:.0f}"]
@@ -221,7 +232,7 @@ def main(config: Config) -> None:
     if unknown := set(config.only) - {recipe.name for recipe in RECIPES}:
         sys.exit(f"error: no such recipe: {', '.join(sorted(unknown))}.")
     for recipe in chosen:
-        for name in FILES:
+        for name in GIVEN:
             needed = config.train and f"{{{name}}}" in recipe.options
             if needed and getattr(config, name) is None and not is_finished(recipe, config):
                 sys.exit(f"error: {recipe.name} needs --{name}; --only takes other recipes.")
@@ -241,6 +252,11 @@ def main(config: Config) -> None:
 
     variants = {r.name: runs[r.name] for r in RECIPES if r.variant and r.name in runs}
     variants |= {OURS: runs[OURS]} if OURS in runs else {}
+    rows = []
+    for name, run in variants.items():
+        rows.append(run)
+        if not run.is_bundled and (ROOT / BUNDLED / name).exists():
+            rows.append(Run(name, ROOT / BUNDLED / name))
     options = {name: run for name, run in runs.items() if name.startswith("lsgan-l1-")}
     base = {name: runs[name] for name in ("pix2pix-start", "pix2pix-lsgan-l1") if name in runs}
     folder = config.page.with_suffix("")
@@ -252,7 +268,7 @@ def main(config: Config) -> None:
     fill(
         config.page,
         {
-            "table": table(variants.values(), next(iter(runs.values()))),
+            "table": table(rows, next(iter(runs.values()))),
             "options": table([*base.values(), *options.values()]),
             "epochs": figures.epochs_table(logs),
             "tracking": figures.tracking_table(logs),

@@ -126,18 +126,19 @@ def _chosen_epochs(logs: Mapping[str, Path]) -> list[int]:
 
 
 def _over_epochs(folder: Path, epochs: Sequence[int]) -> Image.Image:
-    """Triptychs of two photographs (input, truth, output) at some epochs."""
+    """Triptychs of two photographs (input, truth, output) at some epochs, two epochs a row."""
     parts = []
     for epoch in epochs:
         sheet = Image.open(folder / "samples" / f"epoch-{epoch:03}.png")
         parts.append(sheet.crop((0, 0, sheet.width, 2 * 192)))
     width, height = parts[0].size
-    result = Image.new("RGB", (width, len(parts) * (height + 20)), "white")
-    draw, font = ImageDraw.Draw(result), ImageFont.load_default(size=14)
-    for row, (epoch, part) in enumerate(zip(epochs, parts, strict=True)):
-        draw.text((4, row * (height + 20) + 2), f"epoch {epoch}", fill="black", font=font)
-        result.paste(part, (0, row * (height + 20) + 20))
-    return result.resize((width * 2 // 3, result.height * 2 // 3), Image.Resampling.LANCZOS)
+    result = Image.new("RGB", (2 * width, (len(parts) + 1) // 2 * (height + 30)), "white")
+    draw, font = ImageDraw.Draw(result), ImageFont.load_default(size=20)
+    for place, (epoch, part) in enumerate(zip(epochs, parts, strict=True)):
+        left, top = place % 2 * width, place // 2 * (height + 30)
+        draw.text((left + 4, top + 2), f"epoch {epoch}", fill="black", font=font)
+        result.paste(part, (left, top + 30))
+    return ImageOps.scale(result, 2 / 3, Image.Resampling.LANCZOS)
 
 
 def _losses(path: Path, logs: Mapping[str, Path]) -> None:

@@ -4,7 +4,8 @@
     accelerate launch train/classifier.py digits --data_folder data/mnist --no-shortcuts \
         --output_dir runs/convnet34
     accelerate launch train/classifier.py distill --dataset_name data/photos \
-        --teacher mobilenet_edgetpu_075.safetensors --output_dir runs/extractor
+        --teacher timm/mobilenetv2_100.ra_in1k --teacher_network mobilenet_v2_100 \
+        --output_dir runs/extractor
 
 `digits` writes the thesis's figures: loss and accuracy by epoch, the confusion matrix, predictions.
 `distill` teaches a network that sees grey what a classifier sees in the same photo in colour: its
