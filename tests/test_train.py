@@ -31,6 +31,7 @@ from colorhub import (
 )
 from colorhub.classifiers import ResNet34
 from colorhub.launch import full_precision
+from colorhub.training import Run
 
 SIZES = {
     "cwgan": "--width 4 --depth 2 --noise_dim 2 --critic_width 4 --critic_depth 2",
@@ -394,6 +395,16 @@ def test_a_run_starts_from_another_variant_s_weights(photo_folder, variant_folde
     )
     with pytest.raises(OptionError, match="another network"):
         run_here("autoencoder", photo_folder, tmp_path / "other", more)
+
+
+def test_a_loss_that_does_not_fall_halves_the_learning_rate_as_keras_does(
+    photo_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Run, "epoch_mean", lambda *_: 1.0)
+    more = "--patience 2 --num_train_epochs 6"
+    rows = log_of(run_here("autoencoder", photo_folder, tmp_path, more))
+    rates = {row["epoch"]: float(row["lr"]) for row in rows}  # the last of each epoch
+    assert [rates[str(epoch)] for epoch in range(1, 7)] == [1e-3] * 3 + [5e-4] * 2 + [2.5e-4]
 
 
 @pytest.mark.parametrize("answer", [404, 503])
