@@ -161,15 +161,23 @@ class Run:
 
 
 def finished(config: Config) -> dict[str, Run]:
-    """Variants that are trained and measured on the same photos, in the order of the recipes, and
-    our own."""
+    """Variants that are trained and measured, in the order of the recipes, and our own."""
     places = {recipe.name: config.output_dir / recipe.name for recipe in RECIPES}
-    places[OURS] = ROOT / BUNDLED / OURS
-    return {
+    runs = {
         name: Run(name, folder)
         for name, folder in places.items()
         if (folder / "results.json").exists() and _on_these(folder, config)
     }
+    if runs:
+        runs |= {run.name: run for run in bundled(OURS, next(iter(runs.values())))}
+    return runs
+
+
+def bundled(name: str, other: Run) -> list[Run]:
+    """The bundled variant of that name if it was measured on the other's photos."""
+    folder = ROOT / BUNDLED / name
+    runs = [Run(name, folder)] if (folder / "results.json").exists() else []
+    return [run for run in runs if run.results["dataset"] == other.results["dataset"]]
 
 
 def table(runs: Iterable[Run], baselines: Run | None = None) -> str:
@@ -243,7 +251,7 @@ def main(config: Config) -> None:
         if is_finished(recipe, config) and recipe.script != "classifier":
             measure(config.output_dir / recipe.name, config)
     runs = finished(config)
-    if runs.keys() <= {OURS}:
+    if not runs:
         sys.exit(f"error: nothing in {config.output_dir} is trained and measured yet.")
     if photos:
         sheet = figures.grid(photos, _colorizers(runs), truth=False)
@@ -254,9 +262,7 @@ def main(config: Config) -> None:
     variants |= {OURS: runs[OURS]} if OURS in runs else {}
     rows = []
     for name, run in variants.items():
-        rows.append(run)
-        if not run.is_bundled and (ROOT / BUNDLED / name).exists():
-            rows.append(Run(name, ROOT / BUNDLED / name))
+        rows += [run, *([] if run.is_bundled else bundled(name, run))]
     options = {name: run for name, run in runs.items() if name.startswith("lsgan-l1-")}
     base = {name: runs[name] for name in ("pix2pix-start", "pix2pix-lsgan-l1") if name in runs}
     folder = config.page.with_suffix("")

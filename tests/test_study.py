@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -115,6 +116,19 @@ def test_a_study_with_nothing_to_show_leaves_its_page_alone(finished, other):
     with pytest.raises(SystemExit, match="is trained and measured yet"):
         study.main(study.Config(**options, train=False, page=page))
     assert "old" in page.read_text()
+
+
+def test_our_own_is_shown_only_beside_what_was_measured_on_the_same_photos(finished, monkeypatch):
+    run = finished / "runs" / "pix2pix-gan-l1"
+    ours = finished / "model_cards" / study.OURS
+    shutil.copytree(run, ours)
+    monkeypatch.setattr(study, "ROOT", finished)
+    config = study.Config("data", output_dir=finished / "runs")
+    assert [*study.finished(config)] == ["pix2pix-gan-l1", study.OURS]
+    results = json.loads((ours / "results.json").read_text())
+    results["dataset"]["photos"] = 16
+    (ours / "results.json").write_text(json.dumps(results))
+    assert [*study.finished(config)] == ["pix2pix-gan-l1"]
 
 
 def test_a_run_too_short_for_a_curve_is_left_out_of_them(finished):
