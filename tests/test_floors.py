@@ -31,7 +31,7 @@ FLOORS = [
     ("samples", "evaluation", "robustness", "launch", "publisher", "teachers"),
     ("exhibit",),
     ("training",),
-    ("studio", "look"),
+    ("regression", "studio", "look"),
     ("app",),
     ("cli",),
 ]
