@@ -56,12 +56,13 @@ class UNetLevel(nn.Module):
     def __init__(self, outer: int, inner: int, inside: nn.Module | None = None) -> None:
         super().__init__()
         self.down = nn.Conv2d(outer, inner, 4, 2, 1)
+        self.down_norm = nn.BatchNorm2d(inner) if inside else nn.Identity()
         self.inside = inside
         self.up = nn.ConvTranspose2d(2 * inner if inside else inner, outer, 4, 2, 1)
         self.norm = nn.BatchNorm2d(outer)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.down(torch.nn.functional.leaky_relu(x, 0.2))
+        y = self.down_norm(self.down(torch.nn.functional.leaky_relu(x, 0.2)))
         if self.inside is not None:
             y = self.inside(y)
         return torch.cat((x, self.norm(self.up(torch.relu(y)))), dim=1)
