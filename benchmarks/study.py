@@ -119,10 +119,9 @@ def measure(folder: Path, config: Config) -> None:
 def _on_these(folder: Path, config: Config) -> bool:
     """Whether results.json tells of the folder's weights and of the photos to measure on."""
     results = json.loads((folder / "results.json").read_text())
-    photos = results["dataset"]["name"], results["dataset"]["split"]
-    return results["weights_sha256"] == weights.read_config(folder)[
-        "weights_sha256"
-    ] and photos == (config.dataset_name, config.validation_split)
+    measured = results["weights_sha256"], results["dataset"]["name"], results["dataset"]["split"]
+    sha = weights.read_config(folder)["weights_sha256"]
+    return measured == (sha, config.dataset_name, config.validation_split)
 
 
 @dataclass
