@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from colorhub import cards, hub, weights
-from colorhub.color import fit_gamut, lab_to_rgb, lightness_of, rgb_to_lab, to_lightness
+from colorhub.color import lab_to_levels, lightness_of, rgb_to_lab, to_lightness
 from colorhub.errors import OptionError
 from colorhub.generators import Generator, MobileUNet
 from colorhub.hub import Variant, resolve
@@ -204,27 +204,38 @@ def fit(photo: Image.Image, resolution: int) -> Image.Image:
 
 
 def paint(photo: Image.Image, ab: Tensor, *, strength: float = 1.0) -> Image.Image:
-    """Join a photo's own lightness with colours of any size.
+    """Join a picture's own lightness with colours of any size: `join` for PIL "L" or "RGB"."""
+    planes = join(to_planes(photo), ab, strength=strength)
+    size = (planes.shape[2], planes.shape[1])
+    bands = [Image.frombuffer("L", size, plane, "raw", "L", 0, 1) for plane in planes]
+    return Image.merge("RGB", bands)
 
-    `photo` is PIL "L" or "RGB", `ab` is (1, 2, h, w) in Lab units and is brought to the photo's
-    size by bicubic interpolation, in strips. Colours outside of sRGB lose chroma, never
-    lightness or hue. Returns PIL "RGB".
+
+@torch.inference_mode()
+def join(levels: np.ndarray, ab: Tensor, *, strength: float = 1.0) -> np.ndarray:
+    """Join a photo's own lightness with colours of any size, strip by strip.
+
+    `levels` are sRGB, (1 or 3, H, W) of uint8 or uint16; `ab` is (1, 2, h, w) in Lab units and is
+    brought to the photo's size by bicubic interpolation. Colours outside of sRGB lose chroma,
+    never lightness or hue. Returns sRGB levels (3, H, W) of the same depth. Raises OptionError
+    for a strength below 0.
     """
     if not (np.isfinite(strength) and strength >= 0):
         raise OptionError(f"strength is {strength}; it must be 0 (grey), 1 (as predicted) or more.")
-    down = _bicubic(ab.shape[2], photo.height)  # (H, h)
-    across = (ab[0] * strength) @ _bicubic(ab.shape[3], photo.width).T  # (2, h, W)
-    result = np.empty((photo.height, photo.width, 3), np.uint8)
-    rows = max(1, STRIP // photo.width)
-    for top in range(0, photo.height, rows):
-        strip = np.array(photo.crop((0, top, photo.width, min(top + rows, photo.height))))
-        levels = torch.from_numpy(strip.reshape(1, *strip.shape[:2], -1)).permute(0, 3, 1, 2)
-        lightness = lightness_of(levels)
-        colors = torch.einsum("Hh,chW->cHW", down[top : top + rows], across)[None]
-        rgb = lab_to_rgb(fit_gamut(torch.cat((lightness, colors), dim=1)))
-        levels = (rgb.clamp(0, 1) * 255).round().to(torch.uint8)
-        result[top : top + rows] = levels[0].permute(1, 2, 0).numpy()
-    return Image.fromarray(result)
+    _, height, width = levels.shape
+    down = _bicubic(ab.shape[2], height)  # (H, h)
+    across = (ab[0] * strength) @ _bicubic(ab.shape[3], width).T  # (2, h, W)
+    result = np.empty((3, height, width), levels.dtype)
+    rows = max(1, STRIP // width)
+    for top in range(0, height, rows):
+        strip = torch.from_numpy(np.ascontiguousarray(levels[:, top : top + rows]))
+        weights = down[top : top + rows]
+        near = weights.any(dim=0).nonzero()  # rows of ab that have a part in this strip
+        first, last = int(near[0]), int(near[-1]) + 1
+        colors = torch.matmul(weights[:, first:last], across[:, first:last])
+        joined = lab_to_levels(lightness_of(strip), colors, strip.dtype)
+        result[:, top : top + rows] = joined.numpy()
+    return result
 
 
 def pick_device(device: str) -> torch.device:
@@ -245,6 +256,11 @@ def _bicubic(small: int, large: int) -> Tensor:
     pulses = torch.eye(small)[None, None]  # in rows: torch smooths single columns wrongly
     smooth = large < small  # a photo smaller than the network's size
     return F.interpolate(pulses, size=(small, large), mode="bicubic", antialias=smooth)[0, 0].T
+
+
+def to_planes(photo: Image.Image) -> np.ndarray:
+    """PIL "L" or "RGB" to levels (1 or 3, H, W), uint8."""
+    return np.stack([np.asarray(band) for band in photo.split()])
 
 
 def to_tensor(photo: Image.Image) -> Tensor:

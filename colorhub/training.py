@@ -337,7 +337,7 @@ class Run:
         if self.progress.epoch == 0:
             for name, mean in zip(_MEAN_AB, lab[:, 1:].mean(dim=(0, 2, 3)), strict=True):
                 self._reports.add(name, mean)
-        seen = lab if photos.shape[1] == 3 else lightness_of(photos[:, 3:])
+        seen = lab if photos.shape[1] == 3 else lightness_of(photos[None, :, 3])[:, None]
         lightness, ab = to_lightness(seen), lab[:, 1:] / self.ab_gain
         layout = torch.channels_last
         return lightness.to(memory_format=layout), ab.to(memory_format=layout)

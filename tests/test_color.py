@@ -4,7 +4,7 @@ import torch
 from skimage import data
 from skimage.color import rgb2lab
 
-from colorhub.color import fit_gamut, lab_to_rgb, lightness_of, rgb_to_lab
+from colorhub.color import fit_gamut, lab_to_levels, lab_to_rgb, lightness_of, rgb_to_lab
 
 
 def to_batch(rgb: np.ndarray) -> torch.Tensor:
@@ -40,13 +40,27 @@ def test_every_8_bit_colour_comes_back_within_one_level():
     assert worst <= 1
 
 
-def test_lightness_by_table_is_that_of_the_whole_conversion():
-    levels = torch.randint(0, 256, (2, 3, 50, 60), dtype=torch.uint8)
-    expected = rgb_to_lab(levels / 255)[:, :1]
-    torch.testing.assert_close(lightness_of(levels), expected, atol=1e-3, rtol=0)
-    grey = levels[:, :1]
-    expected = rgb_to_lab(grey.expand(-1, 3, -1, -1) / 255)[:, :1]
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
+def test_lightness_by_table_is_that_of_the_whole_conversion(dtype):
+    white = torch.iinfo(dtype).max
+    levels = torch.randint(0, white + 1, (3, 50, 60)).to(dtype)
+    expected = rgb_to_lab(levels.float()[None] / white)[0, 0]
+    torch.testing.assert_close(lightness_of(levels), expected, atol=0.01, rtol=0)
+    grey = levels[:1]
+    expected = rgb_to_lab(grey.float()[None].expand(-1, 3, -1, -1) / white)[0, 0]
     torch.testing.assert_close(lightness_of(grey), expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("chroma", [20, 120])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.uint8, 1), (torch.uint16, 2)])
+def test_levels_are_those_of_the_whole_conversion(chroma, dtype, tolerance):
+    white = torch.iinfo(dtype).max
+    lightness, ab = torch.rand(80, 90) * 100, (torch.rand(2, 80, 90) - 0.5) * 2 * chroma
+    lab = fit_gamut(torch.cat((lightness[None], ab))[None])
+    expected = (lab_to_rgb(lab)[0].clamp(0, 1) * white).round()
+    levels = lab_to_levels(lightness, ab, dtype)
+    assert levels.dtype == dtype
+    assert (levels.int() - expected).abs().max() <= tolerance
 
 
 def test_conversions_are_differentiable_everywhere():
