@@ -9,16 +9,20 @@ import json
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction
 
-from colorhub.errors import ColorhubError, OptionError, PhotoError
-from colorhub.photos import EXTENSIONS, save_photo
+from colorhub.errors import ColorhubError, OptionError
+from colorhub.photos import save_photo
+
+if TYPE_CHECKING:
+    from colorhub.album import Album
+    from colorhub.jobs import Job
 
 DEFAULT_VARIANT = "natural"
 
@@ -50,67 +54,76 @@ class Colorize:
     """Look into folders of folders."""
     overwrite: bool = False
     """Replace results that exist."""
+    salvage: bool = False
+    """Colour damaged and truncated photos as far as they go, instead of refusing them."""
+    profile: str = "srgb"
+    """Colour profile of the results: srgb, p3 (Display P3), or an ICC file."""
+    note: bool = False
+    """Write into each result's XMP which variant and revision coloured it."""
+    report: Path | None = None
+    """JSON lines of what became of each photo; by default in the folder of results."""
+    batch_size: int | None = None
+    """Photos that pass the network together; by default 1 on a CPU, else 8."""
+    workers: int | None = None
+    """Photos that are decoded and encoded at a time; by default one a core."""
 
     def run(self) -> int:
-        jobs = list(self._jobs())
+        from colorhub.jobs import jobs_for
+
+        for name in ("batch_size", "workers"):
+            if (number := getattr(self, name)) is not None and number < 1:
+                raise OptionError(f"--{name} is {number}; it must be 1 or more.")
+        jobs = jobs_for(self.input, self.output, recursive=self.recursive, say=_complain)
         if not jobs:
             raise OptionError("There are no photos to colour here.")
-        from colorhub.colorizer import Colorizer
+        from colorhub import ranks
+        from colorhub.album import REPORT, Album, Settings
+        from colorhub.colorizer import Colorizer, check_strength, own_device
+        from colorhub.results import check_profile
 
-        colorizer = Colorizer.from_pretrained(self.variant, device=self.device)
-        failures = 0
-        for source, target in jobs:
-            try:
-                if target.exists() and not self.overwrite:
-                    raise PhotoError(f"{target} exists: give --overwrite to replace it.")
-                photo = colorizer.colorize(
-                    source, strength=self.strength, seed=self.seed, ab_gain=self.ab_gain
-                )
-                save_photo(photo, target)
-                print(target)
-            except (PhotoError, MemoryError) as error:
-                failures += 1
-                _complain(str(error) if str(source) in str(error) else f"{source}: {error}")
-        if failures:
+        check_strength(self.strength)
+        check_profile(self.profile)
+        with ranks.launched() as (rank, world):
+            colorizer = Colorizer.from_pretrained(self.variant, device=own_device(self.device))
+            colorizer.gain(self.ab_gain)
+            report = self.report
+            if report is None and jobs[0].output != self.output:
+                report = self.output / REPORT.format(f"-{rank}" if world > 1 else "")
+            settings = Settings(
+                strength=self.strength,
+                seed=self.seed,
+                ab_gain=self.ab_gain,
+                salvage=self.salvage,
+                profile=self.profile,
+                note=self.note,
+            )
+            album = Album(
+                colorizer, settings, report, self.overwrite, self.batch_size, self.workers
+            )
+            (failures,) = ranks.total(self._color(album, jobs[rank::world]))
+        if failures and rank == 0:
             _complain(f"{failures} of {len(jobs)} photos failed; the others are done.")
         return 1 if failures else 0
 
-    def _jobs(self) -> Iterator[tuple[Path, Path]]:
-        """(photo, result); two photos never share a result."""
-        if not self.input:
-            raise OptionError("Name at least one photo or folder.")
-        if len(self.input) == 1 and not self.input[0].is_dir() and not self.output.is_dir():
-            if self.output.suffix.lower() not in EXTENSIONS:
-                raise OptionError(f"--output {self.output}: end it in {', '.join(EXTENSIONS)}.")
-            yield self.input[0], self.output
-            return
-        if self.output.is_file():
-            raise OptionError(f"--output {self.output} is a file: several photos need a folder.")
-        taken: dict[Path, Path] = {}
-        for source, name in self._sources():
-            target = self.output / name
-            if target.suffix.lower() not in EXTENSIONS:
-                target = target.with_name(f"{target.name}.png")
-            if target in taken:
-                raise OptionError(f"{source} and {taken[target]} would both become {target}.")
-            taken[target] = source
-            yield source, target
+    def _color(self, album: "Album", jobs: "Sequence[Job]") -> int:
+        """Colour photos and tell of each; the number of failures."""
+        from tqdm import tqdm
 
-    def _sources(self) -> Iterator[tuple[Path, Path]]:
-        """(photo, its name below the output folder)"""
-        for place in self.input:
-            if not place.is_dir():
-                yield place, Path(place.name)
-                continue
-            files = sorted(path for path in place.glob("**/*" if self.recursive else "*"))
-            done = self.output.resolve()  # its own results are no photos to colour
-            files = [p for p in files if p.is_file() and done not in p.resolve().parents]
-            photos = [path for path in files if path.suffix.lower() in EXTENSIONS]
-            if others := len(files) - len(photos):
-                _complain(f"{place}: {others} files passed over that are no photos by their names.")
-            if not photos:
-                _complain(f"{place}: no photos in this folder.")
-            yield from ((path, path.relative_to(place)) for path in photos)
+        failures = skipped = 0
+        with tqdm(total=len(jobs), unit="photo", disable=len(jobs) < 2, smoothing=0.05) as bar:
+            for outcome in album.color(jobs):
+                failures += bool(outcome.error)
+                skipped += outcome.skipped
+                if outcome.error:
+                    bar.write(f"colorhub: {outcome.error}", file=sys.stderr)
+                elif not outcome.skipped:
+                    bar.write(str(outcome.job.output))
+                for warning in outcome.warnings:
+                    bar.write(f"colorhub: {outcome.job.photo}: {warning}.", file=sys.stderr)
+                bar.update()
+        if skipped:
+            _complain(f"{skipped} photos were done before and have not changed.")
+        return failures
 
 
 @dataclass(frozen=True)
@@ -138,13 +151,13 @@ class Compare:
     def run(self) -> int:
         from colorhub.colorizer import Colorizer
         from colorhub.hub import list_variants
-        from colorhub.photos import open_photo
+        from colorhub.originals import read
         from colorhub.samples import contact_sheet
 
         names = self.variant or list_variants()
         if not names:
             raise OptionError("There is no variant on this machine: name one with --variant.")
-        photo = open_photo(self.photo)
+        photo = read(self.photo).picture()
         pictures = {"original": photo.convert("RGB")}
         for name in names:
             colorizer = Colorizer.from_pretrained(name, device=self.device)
@@ -337,7 +350,30 @@ class App:
         return 0
 
 
-COMMANDS = (Colorize, Compare, Variants, Evaluate, Publish, App)
+@dataclass(frozen=True)
+class Export:
+    """Write a variant as one file that runs without colorhub and without PyTorch.
+
+    example: colorhub export natural --output natural.onnx
+    """
+
+    variant: Positional[str]
+    """Bundled name, folder, or owner/name[@revision] on the Hub."""
+    output: Path
+    """The file, replaced if it exists."""
+    format: Literal["onnx"] = "onnx"
+    """What to write: ONNX, from lightness to ab, both in [-1, 1], for photos of any size."""
+
+    def run(self) -> int:
+        from colorhub.export import export
+
+        done = export(self.variant, self.output, format=self.format)
+        print(f"{done.path} ({done.megabytes:.1f} MB)")
+        print(f"largest difference from PyTorch's result, in [-1, 1]: {done.difference:.0e}")
+        return 0
+
+
+COMMANDS = (Colorize, Compare, Variants, Evaluate, Publish, App, Export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -39,7 +39,7 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
     """Lab (N, 3, H, W) to sRGB; outside [0, 1] where sRGB cannot show the colour."""
-    return _encode(_lab_to_linear(lab))
+    return encode(_lab_to_linear(lab))
 
 
 def fit_gamut(lab: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def lab_to_levels(lightness: Tensor, ab: Tensor, dtype: torch.dtype = torch.uint
         bins = len(_level_table()) - 1
         indices = linear.mul_(bins).add_(0.5).clamp_(0, bins).int()
         return _level_table().index_select(0, indices.view(-1)).view(3, *shape)
-    levels = _encode(linear).clamp_(0, 1).mul_(65535).add_(0.5)
+    levels = encode(linear).clamp_(0, 1).mul_(65535).add_(0.5)
     return levels.int().to(dtype).view(3, *shape)
 
 
@@ -182,16 +182,15 @@ def _grey_table(dtype: torch.dtype) -> Tensor:
 @functools.cache
 def _lightness_table() -> Tensor:
     """L of Y in steps of 1 / `_FINE`, of which the darkest are 0.014 of L apart."""
-    return (
-        116 * _cube_root_ramp(torch.arange(_FINE + 2, dtype=torch.float64) / _FINE) - 16
-    ).float()
+    luminance = torch.arange(_FINE + 2, dtype=torch.float64) / _FINE
+    return (116 * _cube_root_ramp(luminance) - 16).float()
 
 
 @functools.cache
 def _level_table() -> Tensor:
     """8-bit levels of light in steps so fine that the darkest are a fifth of a level apart."""
     light = torch.arange(1 << 14, dtype=torch.float64) / ((1 << 14) - 1)
-    return (_encode(light) * 255).round().clamp(0, 255).to(torch.uint8)
+    return (encode(light) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 @functools.cache
@@ -213,8 +212,8 @@ def _decode(rgb: Tensor) -> Tensor:
     return torch.where(rgb > 0.04045, curve, rgb / 12.92)
 
 
-def _encode(linear: Tensor) -> Tensor:
-    """Light to sRGB; linear below the toe, so negative light stays negative."""
+def encode(linear: Tensor) -> Tensor:
+    """sRGB's transfer curve, from light, both in [0, 1]; negative light stays negative."""
     curve = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
     return torch.where(linear > 0.0031308, curve, 12.92 * linear)
 

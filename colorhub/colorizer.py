@@ -19,7 +19,9 @@ from colorhub.errors import OptionError
 from colorhub.generators import Generator, MobileUNet
 from colorhub.hub import Variant, resolve
 from colorhub.layers import channels_last
-from colorhub.photos import Photo, open_photo
+from colorhub.originals import Original, picture_of, planes_of, read
+from colorhub.photos import Photo
+from colorhub.results import write
 
 STRIP = 1 << 17  # pixels joined at a time: bounds memory, and fits the processor's cache
 LONGEST = 4  # the network's long side is at most so many times its short one
@@ -34,6 +36,7 @@ class Colorizer:
         self.device = pick_device(device)
         self.generator = channels_last(generator).to(self.device).eval()
         self.variant = variant  # where it was loaded from
+        self._batch: int | None = None  # the most photos that fit into the accelerator at once
 
     @classmethod
     def from_pretrained(
@@ -85,10 +88,10 @@ class Colorizer:
     def __call__(self, lightness: Tensor, *, seed: int = 0) -> Tensor:
         """Lightness (N, 1, H, W) in [-1, 1] to ab (N, 2, H, W) in [-1, 1], on the CPU.
 
-        Variants with noise draw it from `seed`: the same seed, the same colours. Of those with
-        alternatives seed 0 gives the likeliest colours, the next seeds one alternative each, and
-        then all over again. If the accelerator runs out of memory the work moves to the CPU, with
-        a warning.
+        Variants with noise draw it from `seed`: the same seed, the same colours, for each photo.
+        Of those with alternatives seed 0 gives the likeliest colours, the next seeds one
+        alternative each, and then all over again. If the accelerator runs out of memory, batches
+        are halved and at last the work moves to the CPU, with a warning each.
         """
         if self.has_alternatives and not 0 <= seed < 2**63:
             raise OptionError(f"seed is {seed}; it must be 0 or more, and below 2^63.")
@@ -97,21 +100,33 @@ class Colorizer:
             extra["choice"] = seed % (self.generator.config.alternatives + 1)
         elif noise_dim := getattr(self.generator.config, "noise_dim", 0):
             source = torch.Generator().manual_seed(seed)
-            extra["noise"] = torch.randn(len(lightness), noise_dim, generator=source)
-        return self._run(lambda lightness: self.generator(lightness, **extra), lightness)
+            noise = torch.randn(1, noise_dim, generator=source)
+            return self._run(
+                lambda some: self.generator(some, noise.expand(len(some), -1)), lightness
+            )
+        return self._run(lambda some: self.generator(some, **extra), lightness)
 
     def _run(self, network: Callable[[Tensor], Tensor], lightness: Tensor) -> Tensor:
+        most = min(self._batch or len(lightness), len(lightness))
         try:
-            return self._forward(network, lightness)
+            return torch.cat([self._forward(network, some) for some in lightness.split(most)])
         except RuntimeError as error:  # torch.OutOfMemoryError is one; MPS has none of its own
             if "out of memory" not in str(error):
                 raise
-            warnings.warn(
-                f"{self.device} is out of memory: colouring on the CPU instead.", stacklevel=2
-            )
-            self.device = torch.device("cpu")
-            self.generator.to(self.device)
-            return self._forward(network, lightness)
+        if most > 1:
+            if self._batch is None:
+                warnings.warn(
+                    f"{self.device} is out of memory: colouring fewer than {most} photos at once.",
+                    stacklevel=3,
+                )
+            self._batch = most // 2
+            return self._run(network, lightness)
+        warnings.warn(
+            f"{self.device} is out of memory: colouring on the CPU instead.", stacklevel=3
+        )
+        self.device = torch.device("cpu")
+        self.generator.to(self.device)
+        return torch.cat([self._forward(network, photo) for photo in lightness.split(1)])
 
     def _forward(self, network: Callable[[Tensor], Tensor], lightness: Tensor) -> Tensor:
         return network(lightness.to(self.device, memory_format=torch.channels_last)).float().cpu()
@@ -124,22 +139,63 @@ class Colorizer:
         seed: int = 0,
         ab_gain: float | None = None,
     ) -> Image.Image:
-        """The photo in colour: PIL RGB, upright, at the photo's own size.
+        """The photo in colour: PIL RGB, upright, at the photo's own size, 8 bits a channel.
 
-        Takes whatever `open_photo` takes; a colour photo is treated as its lightness. The result
-        has the photo's own lightness. `strength` scales the colours: 0 gives the grey photo, 1
-        what the network says. `seed` chooses among a variant's colourings, see `__call__`.
-        `ab_gain` are the Lab units that an output of 1 stands for, by default those the variant
-        was trained with; the thesis takes 256 instead of 128 for stronger colours. Raises
-        PhotoError for a photo that cannot be read, OptionError for a strength below 0 or a gain
-        not above 0.
+        Takes a path, a file's bytes, a PIL image or an array, as `open_photo` does; a colour photo
+        is treated as its lightness, which the result has, too. `strength` scales the colours: 0
+        gives the grey photo, 1 what the network says. `seed` chooses among a variant's
+        colourings, see `__call__`. `ab_gain` are the Lab units that an output of 1 stands for, by
+        default those the variant was trained with; the thesis takes 256 instead of 128 for
+        stronger colours. Raises PhotoError for a photo that cannot be read, OptionError for a
+        strength below 0 or a gain not above 0.
         """
-        opened = open_photo(photo)
+        opened = read(photo).picture()
         return paint(opened, self.predict(opened, seed=seed, ab_gain=ab_gain), strength=strength)
+
+    def colorize_file(
+        self,
+        photo: Photo,
+        output: str | os.PathLike[str],
+        *,
+        strength: float = 1.0,
+        seed: int = 0,
+        ab_gain: float | None = None,
+        salvage: bool = False,
+        profile: str = "srgb",
+        note: bool = False,
+    ) -> tuple[str, ...]:
+        """Colour a photo into a file that has all that the photo's own file has.
+
+        Kept are the size, 16 bits a channel, transparency, EXIF, XMP, IPTC and resolution, as far
+        as the output's format can hold them: the warnings that come back say what it cannot, and
+        whatever else was odd. Orientation is normalised, thumbnails are dropped. The result is
+        tagged with a colour profile: "srgb", "p3" or an ICC file. With `salvage` a damaged photo
+        is coloured as far as it goes; with `note` XMP says which variant coloured it. The rest as
+        in `colorize`.
+        """
+        original = read(photo, salvage=salvage)
+        ab = self.predict(original, seed=seed, ab_gain=ab_gain)
+        levels = join(original.levels, ab, strength=strength, bits=original.bits)
+        told = self.note if note else None
+        warnings = write(output, levels, original, profile=profile, note=told)
+        return original.warnings + warnings
+
+    @property
+    def note(self) -> str:
+        """What coloured a photo, for its metadata: "colorized by <variant>@<revision>".
+
+        The revision of a variant on this machine is the beginning of its weights' SHA-256.
+        """
+        if self.variant is None:
+            return f"colorized by {type(self.generator).__name__}"
+        revision = self.variant.revision
+        if revision is None:
+            revision = weights.read_config(self.variant.folder)["weights_sha256"][:12]
+        return f"colorized by {self.variant.name}@{revision}"
 
     def predict(
         self,
-        photo: Image.Image,
+        photo: Image.Image | Original,
         *,
         seed: int = 0,
         resolution: int | None = None,
@@ -151,10 +207,18 @@ class Colorizer:
         default the variant's own; `ab_gain` as in `colorize`. Raises OptionError for a resolution
         below 1, or a gain that is not above 0.
         """
+        gain = self.gain(ab_gain)
+        return self(self.seen(photo, resolution), seed=seed) * gain
+
+    def gain(self, ab_gain: float | None = None) -> float:
+        """The Lab units that an output of 1 stands for: those given, or the variant's own.
+
+        Raises OptionError for a gain that is not above 0.
+        """
         gain = self.generator.config.ab_gain if ab_gain is None else ab_gain
         if not 0 < gain < float("inf"):
             raise OptionError(f"ab_gain is {gain}; it must be above 0, such as 128 or 256.")
-        return self(self._lightness(photo, resolution), seed=seed) * gain
+        return gain
 
     @property
     def has_alternatives(self) -> bool:
@@ -181,51 +245,53 @@ class Colorizer:
                 f"{type(generator).__name__} does not say how sure it is: choose a variant of "
                 "which `knows_uncertainty` is true, such as natural."
             )
-        lightness = self._lightness(open_photo(photo))
+        lightness = self.seen(read(photo))
         return self._run(generator.uncertainty, lightness) * generator.config.ab_gain
 
-    def _lightness(self, photo: Image.Image, resolution: int | None = None) -> Tensor:
+    def seen(self, photo: Image.Image | Original, resolution: int | None = None) -> Tensor:
+        """What the network sees of a photo: lightness (1, 1, h, w) in [-1, 1]."""
         if resolution is None:
             resolution = self.generator.config.resolution
         return to_lightness(rgb_to_lab(to_tensor(fit(photo, resolution))))
 
 
-def fit(photo: Image.Image, resolution: int) -> Image.Image:
+def fit(photo: Image.Image | Original, resolution: int) -> Image.Image:
     """The photo with its short side brought to `resolution` pixels, its aspect ratio kept.
 
     Of a photo longer than 4:1 the long side is brought to 4 times the resolution instead.
     """
     if resolution < 1:
         raise OptionError(f"resolution is {resolution}; it must be 1 pixel or more.")
-    short, long = min(photo.size), max(photo.size)
+    (width, height), (short, long) = photo.size, sorted(photo.size)
     scale = min(resolution / short, LONGEST * resolution / long)
-    size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    if isinstance(photo, Original):
+        return photo.picture(size)
     return photo.resize(size, Image.Resampling.BICUBIC, reducing_gap=3)
 
 
 def paint(photo: Image.Image, ab: Tensor, *, strength: float = 1.0) -> Image.Image:
     """Join a picture's own lightness with colours of any size: `join` for PIL "L" or "RGB"."""
-    planes = join(to_planes(photo), ab, strength=strength)
-    size = (planes.shape[2], planes.shape[1])
-    bands = [Image.frombuffer("L", size, plane, "raw", "L", 0, 1) for plane in planes]
-    return Image.merge("RGB", bands)
+    return picture_of(join(planes_of(photo), ab, strength=strength))
 
 
 @torch.inference_mode()
-def join(levels: np.ndarray, ab: Tensor, *, strength: float = 1.0) -> np.ndarray:
+def join(
+    levels: np.ndarray, ab: Tensor, *, strength: float = 1.0, bits: int | None = None
+) -> np.ndarray:
     """Join a photo's own lightness with colours of any size, strip by strip.
 
     `levels` are sRGB, (1 or 3, H, W) of uint8 or uint16; `ab` is (1, 2, h, w) in Lab units and is
     brought to the photo's size by bicubic interpolation. Colours outside of sRGB lose chroma,
-    never lightness or hue. Returns sRGB levels (3, H, W) of the same depth. Raises OptionError
-    for a strength below 0.
+    never lightness or hue. Returns sRGB levels (3, H, W) of 8 or 16 `bits`, by default as many as
+    came. Raises OptionError for a strength below 0.
     """
-    if not (np.isfinite(strength) and strength >= 0):
-        raise OptionError(f"strength is {strength}; it must be 0 (grey), 1 (as predicted) or more.")
+    check_strength(strength)
     _, height, width = levels.shape
     down = _bicubic(ab.shape[2], height)  # (H, h)
     across = (ab[0] * strength) @ _bicubic(ab.shape[3], width).T  # (2, h, W)
-    result = np.empty((3, height, width), levels.dtype)
+    depth = {None: levels.dtype, 8: np.uint8, 16: np.uint16}[bits]
+    result = torch.from_numpy(np.empty((3, height, width), depth))
     rows = max(1, STRIP // width)
     for top in range(0, height, rows):
         strip = torch.from_numpy(np.ascontiguousarray(levels[:, top : top + rows]))
@@ -233,9 +299,23 @@ def join(levels: np.ndarray, ab: Tensor, *, strength: float = 1.0) -> np.ndarray
         near = weights.any(dim=0).nonzero()  # rows of ab that have a part in this strip
         first, last = int(near[0]), int(near[-1]) + 1
         colors = torch.matmul(weights[:, first:last], across[:, first:last])
-        joined = lab_to_levels(lightness_of(strip), colors, strip.dtype)
-        result[:, top : top + rows] = joined.numpy()
-    return result
+        lightness = lightness_of(strip)
+        result[:, top : top + rows] = lab_to_levels(lightness, colors, result.dtype)
+    return result.numpy()
+
+
+def check_strength(strength: float) -> None:
+    """Raise OptionError for a strength below 0."""
+    if not 0 <= strength < float("inf"):
+        raise OptionError(f"strength is {strength}; it must be 0 (grey), 1 (as predicted) or more.")
+
+
+def own_device(device: str) -> str:
+    """This process's own of several GPUs, where a launcher started one process for each."""
+    rank = os.environ.get("LOCAL_RANK")
+    if rank is None or device not in ("auto", "cuda") or not torch.cuda.is_available():
+        return device
+    return f"cuda:{int(rank) % torch.cuda.device_count()}"
 
 
 def pick_device(device: str) -> torch.device:
@@ -256,11 +336,6 @@ def _bicubic(small: int, large: int) -> Tensor:
     pulses = torch.eye(small)[None, None]  # in rows: torch smooths single columns wrongly
     smooth = large < small  # a photo smaller than the network's size
     return F.interpolate(pulses, size=(small, large), mode="bicubic", antialias=smooth)[0, 0].T
-
-
-def to_planes(photo: Image.Image) -> np.ndarray:
-    """PIL "L" or "RGB" to levels (1 or 3, H, W), uint8."""
-    return np.stack([np.asarray(band) for band in photo.split()])
 
 
 def to_tensor(photo: Image.Image) -> Tensor:

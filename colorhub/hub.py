@@ -150,6 +150,23 @@ def backbone(name: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise VariantError(f"{path} is truncated or no safetensors file ({error}).") from error
 
 
+def card(variant: Variant) -> str | None:
+    """A variant's card; that of one from the Hub is fetched. None if it has none or none is here.
+
+    Raises HubError if the Hub refuses.
+    """
+    path = variant.folder / CARD
+    if variant.source == "hub" and not path.is_file():  # loading takes what it needs alone
+        repo_id = variant.name.split("@")[0]
+        try:
+            hf_hub_download(repo_id, CARD, revision=variant.revision, etag_timeout=TIMEOUT)
+        except (RemoteEntryNotFoundError, LocalEntryNotFoundError):
+            return None
+        except Exception as error:
+            raise _hub_error(variant.name, error) from error
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
 def copy_papers(variant: Variant, folder: Path) -> None:
     """Copy what a variant's folder holds beside weights and configuration: card, log, figures."""
     _copy(_papers(variant.folder), variant.folder, folder)

@@ -2,8 +2,10 @@
 
 import io
 import os
-import tempfile
 import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ MAX_MEGAPIXELS = 178  # Pillow's own limit for what it decodes
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".ppm", ".pgm")
 
 # Pillow also opens formats that run outside programs (EPS) or hold no photos: not asked to.
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF", "PPM", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF", "PPM", "GIF")
 
 
 def open_photo(photo: Photo, *, at_least: int | None = None) -> Image.Image:
@@ -36,16 +38,26 @@ def open_photo(photo: Photo, *, at_least: int | None = None) -> Image.Image:
         return _upright(_from_array(photo), "the picture")
     if isinstance(photo, Image.Image):
         return _upright(photo, "the picture")
+    with explaining(photo) as name, Image.open(source_of(photo), formats=FORMATS) as image:
+        if at_least and image.format in ("JPEG", "MPO"):
+            image.draft(None, (at_least, at_least))
+        return _upright(image, name)
+
+
+def source_of(photo: str | os.PathLike[str] | bytes) -> Any:
+    """What Pillow opens for a path or a file's bytes."""
+    return io.BytesIO(photo) if isinstance(photo, bytes) else photo
+
+
+@contextmanager
+def explaining(photo: str | os.PathLike[str] | bytes) -> Iterator[str]:
+    """Turn whatever goes wrong with opening and decoding a photo into a PhotoError; its name."""
     name = "the picture" if isinstance(photo, bytes) else os.fspath(photo)
     try:
         with warnings.catch_warnings():
             # Pillow warns of damaged metadata and of sizes it will still decode: neither harms us.
             warnings.simplefilter("ignore")
-            source = io.BytesIO(photo) if isinstance(photo, bytes) else photo
-            with Image.open(source, formats=_FORMATS) as image:
-                if at_least and image.format in ("JPEG", "MPO"):
-                    image.draft(None, (at_least, at_least))
-                return _upright(image, name)
+            yield name
     except FileNotFoundError:
         raise PhotoError(f"{name}: there is no such file.") from None
     except IsADirectoryError:
@@ -60,42 +72,55 @@ def open_photo(photo: Photo, *, at_least: int | None = None) -> Image.Image:
         raise PhotoError(
             f"{name} has more than {MAX_MEGAPIXELS} megapixels, the limit. Make it smaller."
         ) from None
+    except MemoryError:
+        raise PhotoError(f"{name} does not fit into this machine's memory.") from None
     except PhotoError:
         raise
     except Exception as error:  # there is no list of what decoders raise on damaged files
         raise PhotoError(f"{name} is damaged and cannot be read ({error}).") from error
 
 
-def save_photo(photo: Image.Image, path: str | os.PathLike[str]) -> None:
+def save_photo(photo: Image.Image, path: str | os.PathLike[str], **options: Any) -> None:
     """Write a picture at high quality, whole or not at all; the extension chooses the format.
 
-    Raises PhotoError if the extension is unknown or the place cannot be written to.
+    `options` go to Pillow's encoder: `icc_profile`, `exif`, `dpi`, ... Raises PhotoError if the
+    extension is unknown or the place cannot be written to.
     """
     path = Path(path)
-    extension = path.suffix.lower()
-    if extension not in EXTENSIONS:
-        raise PhotoError(f"{path}: give the picture one of the endings {' '.join(EXTENSIONS)}")
-    options: dict[str, Any] = {} if extension == ".png" else {"quality": 95}
+    extension = ending(path)
+    if extension != ".png":
+        options.setdefault("quality", 95)
     if extension in (".jpg", ".jpeg", ".avif"):  # colour is the point: not at half resolution
         options["subsampling"] = "4:4:4"
+    with whole(path) as part:
+        photo.save(part, Image.registered_extensions()[extension], **options)
+
+
+def ending(path: Path) -> str:
+    """A path's extension, of those that can be written. Raises PhotoError if it is another."""
+    if path.suffix.lower() not in EXTENSIONS:
+        raise PhotoError(f"{path}: give the picture one of the endings {' '.join(EXTENSIONS)}")
+    return path.suffix.lower()
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A place to write a file at, which takes its own place once it is whole.
+
+    If anything goes wrong what was there before stays. Raises PhotoError if the file cannot be
+    written.
+    """
+    # The same name each time: what a killed run left there is written over by the next.
+    part = path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}.colorhub-part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(suffix=path.suffix, prefix=".part-", dir=path.parent)
-        os.close(handle)
         try:
-            photo.save(part, **options)
-            os.chmod(part, 0o666 & ~_umask())
+            yield part
             os.replace(part, path)
         finally:
-            Path(part).unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
     except (OSError, ValueError) as error:
         raise PhotoError(f"{path} cannot be written ({error}).") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _upright(image: Image.Image, name: str) -> Image.Image:

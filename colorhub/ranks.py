@@ -5,6 +5,9 @@ batch are averaged over all ranks. Photo i of the joined batch belongs to rank i
 """
 
 import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -20,6 +23,24 @@ PATIENCE = timedelta(hours=12)
 def world_size() -> int:
     """Number of processes that train together, 1 outside of distributed training."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+@contextmanager
+def launched() -> Iterator[tuple[int, int]]:
+    """This process's number and how many there are, where a launcher started several.
+
+    At the end each waits for the others: launchers stop all when the first fails.
+    """
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    if world == 1:
+        yield 0, 1
+        return
+    dist.init_process_group("gloo", timeout=PATIENCE)
+    try:
+        yield rank(), world
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
 
 
 def rank() -> int:

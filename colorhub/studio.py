@@ -22,7 +22,8 @@ from torch import Tensor
 from colorhub.colorizer import Colorizer, paint
 from colorhub.errors import ColorhubError, OptionError, PhotoError, VariantError
 from colorhub.hub import Variant, list_variants, resolve
-from colorhub.photos import open_photo, save_photo
+from colorhub.originals import read
+from colorhub.photos import save_photo
 
 FAINT = 5.0  # mean chroma in Lab units below which a result looks grey
 MANY = 24  # variants compared at once
@@ -93,7 +94,7 @@ def opened(photo: str) -> Image.Image:
     if not Path(photo).is_file():
         raise PhotoError(f"{name} is no longer kept here: choose it again.")
     try:
-        return open_photo(photo)
+        return read(photo).picture()
     except PhotoError as error:  # visitors need not know where their upload is kept
         raise PhotoError(str(error).replace(photo, name)) from error
 

@@ -284,7 +284,7 @@ def _captions(page: Any) -> list[str]:
 def test_our_own_variant_is_chosen_first_with_the_next(page):
     assert [caption.split(" · ")[0] for caption in _captions(page)] == ["natural", "autoencoder"]
     page.get_by_role("button", name="More").click()
-    assert page.get_by_text("0 is the likeliest colouring.").is_visible()
+    page.get_by_text("0 is the likeliest colouring.").wait_for()  # until it is visible
 
 
 def test_a_visitor_sees_how_unsure_the_colours_are(page):

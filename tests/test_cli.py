@@ -55,7 +55,8 @@ def test_one_photo_becomes_one_file(album, tmp_path, capsys):
 def test_a_folder_with_a_broken_file_is_done_but_for_that_file(album, tmp_path, capsys):
     out = tmp_path / "out"
     assert colorhub("colorize", album, "--output", out, "--variant", "tiny") == 1
-    assert {path.name for path in out.iterdir()} == {"a.png", "b.jpg", "c.jpg"}
+    results = {"a.png", "b.jpg", "c.jpg"}
+    assert {path.name for path in out.iterdir()} == results | {"colorhub-report.jsonl"}
     stderr = capsys.readouterr().err
     assert "broken.jpg" in stderr and "1 of 4 photos failed" in stderr
     assert "1 files passed over" in stderr
@@ -121,11 +122,12 @@ def test_wrong_usage_ends_in_status_2(words):
     assert colorhub(*words) == 2
 
 
-def test_two_photos_that_would_become_one_file_are_refused(album, capsys):
-    (album / "old" / "a.png").write_bytes((album / "a.png").read_bytes())
+def test_two_photos_of_one_name_become_two_files(album, capsys):
+    (album / "old" / "a.png").write_bytes((album / "b.jpg").read_bytes())
     words = ("colorize", album / "a.png", album / "old" / "a.png", "--output", album / "new")
-    assert colorhub(*words, "--variant", "tiny") == 2
-    assert "would both become" in capsys.readouterr().err
+    assert colorhub(*words, "--variant", "tiny") == 0
+    first, second = (read(album / "new" / name) for name in ("a.png", "a-2.png"))
+    assert not np.array_equal(first, second)
 
 
 def test_an_unknown_variant_is_named(album, tmp_path, capsys):

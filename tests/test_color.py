@@ -78,7 +78,7 @@ def test_a_colour_outside_of_srgb_keeps_its_lightness_and_hue():
     lab[:, 1:] -= 120
     fitted = fit_gamut(lab)
     rgb = lab_to_rgb(fitted)
-    assert rgb.min() >= -0.5 / 255 - 1e-6 and rgb.max() <= 1 + 0.5 / 255 + 1e-6
+    assert rgb.min() >= -0.5 / 255 - 1e-5 and rgb.max() <= 1 + 0.5 / 255 + 1e-5
     assert torch.equal(fitted[:, 0], lab[:, 0])
     cross = fitted[:, 1] * lab[:, 2] - fitted[:, 2] * lab[:, 1]
     assert cross.abs().max() < 1e-2  # same direction in the ab plane

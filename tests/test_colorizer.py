@@ -100,7 +100,7 @@ def test_seeds_go_round_the_likeliest_colours_and_the_alternatives():
     for one, other in combinations(choices, 2):
         assert (one - other).abs().max() > 0.01
     for seed, choice in ((0, 0), (1, 1), (5, 5), (6, 0), (7, 1), (2**63 - 1, (2**63 - 1) % 6)):
-        assert torch.equal(colorizer(lightness, seed=seed), choices[choice])
+        torch.testing.assert_close(colorizer(lightness, seed=seed), choices[choice])
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63])
@@ -219,6 +219,26 @@ def test_running_out_of_memory_moves_the_work_to_the_cpu_with_a_warning(
     with pytest.warns(UserWarning, match="out of memory: colouring on the CPU"):
         result = colorizer.colorize(photo)
     assert np.array_equal(np.asarray(result), expected)
+
+
+@pytest.mark.parametrize("architecture", ["ResUNet", "MobileUNet"])
+def test_batches_that_do_not_fit_are_halved_and_it_is_said_once(architecture, monkeypatch):
+    colorizer = colorizer_of(architecture)
+    lightness = torch.rand(7, 1, 32, 32) * 2 - 1
+    expected = torch.cat([colorizer(each, seed=1) for each in lightness.split(1)])
+    forward = colorizer.generator.forward
+
+    def scarce(lightness, *arguments, **options):
+        if len(lightness) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(lightness, *arguments, **options)
+
+    monkeypatch.setattr(colorizer.generator, "forward", scarce)
+    with pytest.warns(UserWarning, match="fewer than 7 photos at once") as told:
+        result = colorizer(lightness, seed=1)
+    assert len(told) == 1
+    torch.testing.assert_close(result, expected)
+    torch.testing.assert_close(colorizer(lightness, seed=1), expected)
 
 
 def test_the_uncertainty_moves_to_the_cpu_as_well(photo, monkeypatch):

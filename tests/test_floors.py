@@ -10,7 +10,7 @@ from conftest import ROOT
 import colorhub
 
 FLOORS = [
-    ("errors", "ranks", "papers", "tables"),
+    ("errors", "ranks", "papers", "tables", "exif", "icc"),
     (
         "color",
         "encoders",
@@ -22,13 +22,14 @@ FLOORS = [
         "objectives",
         "photos",
         "provenance",
+        "metadata",
     ),
     ("augmentation", "palette", "classifiers", "critics", "checkpoints", "data", "reports"),
     ("generators", "losses", "degradations"),
-    ("weights", "batches", "state"),
-    ("hub", "cards"),
-    ("colorizer",),
-    ("samples", "evaluation", "robustness", "launch", "publisher", "teachers"),
+    ("weights", "batches", "state", "originals", "jobs"),
+    ("hub", "cards", "results"),
+    ("colorizer", "export"),
+    ("album", "samples", "evaluation", "robustness", "launch", "publisher", "teachers"),
     ("exhibit",),
     ("training",),
     ("regression", "studio", "look"),
@@ -41,6 +42,7 @@ ONLY_IN = {
     "datasets": {"data", "batches", "launch"},
     "gradio": {"app", "look", "studio"},
     "matplotlib": {"robustness"},
+    "onnxruntime": {"export"},
     "scipy": {"robustness"},  # it comes with scikit-image
     "skimage": {"metrics", "samples"},
 }

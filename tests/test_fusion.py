@@ -120,6 +120,13 @@ def test_with_padding_a_photo_keeps_its_shape_between_white_bars(size, inner):
 
 
 @torch.no_grad()
+def test_with_padding_half_a_row_goes_to_the_even_number_of_rows():
+    for height, rows in ((1, 0), (3, 2), (5, 2), (7, 4), (45, 22), (47, 24)):  # of halves
+        view = shown(torch.rand(1, 1, height, 80) - 2, padding=True)
+        assert (view[0, 0] < 0).any(1).sum() == max(1, rows), height
+
+
+@torch.no_grad()
 def test_inception_sees_grey_in_three_channels(monkeypatch):
     monkeypatch.setattr("colorhub.generators.fusion.InceptionResNetV2", Recorder)
     lightness = torch.rand(2, 1, 16, 24) * 2 - 1

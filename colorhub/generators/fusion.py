@@ -179,8 +179,8 @@ class Fusion(nn.Module):
         bars = (0, 0)
         if self.config.padding:
             height, width = lightness.shape[-2:]
-            scale = size / max(height, width)
-            square = max(1, round(height * scale)), max(1, round(width * scale))
+            longest = max(height, width)
+            square = _scaled(height, size, longest), _scaled(width, size, longest)
             bars = size - square[0], size - square[1]
         view = F.interpolate(lightness, square, mode="bilinear", antialias=True)
         top, left = bars[0] // 2, bars[1] // 2
@@ -189,6 +189,17 @@ class Fusion(nn.Module):
             view = view.expand(-1, 3, -1, -1)
         logits = self.extractor(view)
         return logits.float().softmax(1) if self.config.embedding == "softmax" else logits
+
+
+def _scaled(side: int, size: int, longest: int) -> int:
+    """round(side * size / longest), 1 or more.
+
+    In whole numbers, for an exported graph has no `round`, and too short floats to tell a half.
+    """
+    parts, step = 2 * side * size + longest, 2 * longest
+    nearest = parts // step
+    exactly_between = 1 - min(parts % step, 1)
+    return max(1, nearest - exactly_between * (nearest % 2))  # then the even one, as round does
 
 
 def _stack(layers: tuple[_Layer, ...], channels: int, width: int) -> nn.Sequential:

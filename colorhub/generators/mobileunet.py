@@ -156,7 +156,8 @@ class MobileUNet(nn.Module):
 
     def _enlarge(self, ab: Tensor, lightness: Tensor) -> Tensor:
         height, width = lightness.shape[-2:]
-        factor = -(-height // 32) * 32 // ab.shape[-2]
+        # A number, not a quotient of sides: an exported graph knows sides only when it runs.
+        factor = 4 if self.config.head == "classification" else 2
         ab = F.interpolate(ab.float(), scale_factor=factor, mode="bilinear")
         return ab[:, :, :height, :width]
 
@@ -189,7 +190,7 @@ class _Queries(nn.Module):
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         """The decoder's maps, the deepest first, to (N, count, H, W) of the last one's size."""
-        queries = self.queries.expand(len(levels[0]), -1, -1)
+        queries = self.queries.expand(levels[0].shape[0], -1, -1)
         for narrow, layer, x in zip(self.narrow, self.layers, levels, strict=False):
             queries = layer(queries, narrow(x.flatten(2).transpose(1, 2)))
         return torch.einsum("nqc,nchw->nqhw", self.key(queries), levels[-1])
