@@ -4,7 +4,9 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from colorhub import cards, hub, weights
-from colorhub.color import lab_to_levels, lightness_of, rgb_to_lab, to_lightness
+from colorhub.color import lab_to_levels, lightness_of
 from colorhub.errors import OptionError
 from colorhub.generators import Generator, MobileUNet
 from colorhub.hub import Variant, resolve
@@ -252,7 +254,8 @@ class Colorizer:
         """What the network sees of a photo: lightness (1, 1, h, w) in [-1, 1]."""
         if resolution is None:
             resolution = self.generator.config.resolution
-        return to_lightness(rgb_to_lab(to_tensor(fit(photo, resolution))))
+        levels = torch.from_numpy(planes_of(fit(photo, resolution)))
+        return lightness_of(levels)[None, None] / 50 - 1
 
 
 def fit(photo: Image.Image | Original, resolution: int) -> Image.Image:
@@ -279,7 +282,7 @@ def paint(photo: Image.Image, ab: Tensor, *, strength: float = 1.0) -> Image.Ima
 def join(
     levels: np.ndarray, ab: Tensor, *, strength: float = 1.0, bits: int | None = None
 ) -> np.ndarray:
-    """Join a photo's own lightness with colours of any size, strip by strip.
+    """Join a photo's own lightness with colours of any size, strip by strip on all cores.
 
     `levels` are sRGB, (1 or 3, H, W) of uint8 or uint16; `ab` is (1, 2, h, w) in Lab units and is
     brought to the photo's size by bicubic interpolation. Colours outside of sRGB lose chroma,
@@ -293,15 +296,45 @@ def join(
     depth = {None: levels.dtype, 8: np.uint8, 16: np.uint16}[bits]
     result = torch.from_numpy(np.empty((3, height, width), depth))
     rows = max(1, STRIP // width)
-    for top in range(0, height, rows):
-        strip = torch.from_numpy(np.ascontiguousarray(levels[:, top : top + rows]))
+
+    @torch.inference_mode()  # which each thread has for itself
+    def paint_strip(top: int) -> None:
+        strip = torch.from_numpy(levels[:, top : top + rows])
+        if len(strip) == 3 and torch.equal(strip[0], strip[1]) and torch.equal(strip[1], strip[2]):
+            strip = strip[:1]  # grey, which takes less time
         weights = down[top : top + rows]
         near = weights.any(dim=0).nonzero()  # rows of ab that have a part in this strip
         first, last = int(near[0]), int(near[-1]) + 1
         colors = torch.matmul(weights[:, first:last], across[:, first:last])
-        lightness = lightness_of(strip)
-        result[:, top : top + rows] = lab_to_levels(lightness, colors, result.dtype)
+        result[:, top : top + rows] = lab_to_levels(lightness_of(strip), colors, result.dtype)
+
+    on_all_cores(paint_strip, range(0, height, rows))
     return result.numpy()
+
+
+def on_all_cores(work: Callable[[int], None], places: range) -> None:
+    """Do the work of all places, each on one core.
+
+    torch alone spreads every operation over the cores, which brings little where each is short.
+    """
+    threads = min(torch.get_num_threads(), len(places))
+    if threads == 1:
+        for place in places:
+            work(place)
+        return
+    # Each thread keeps torch to one core for itself. That is also what torch gives to threads that
+    # others start meanwhile, so it is taken back as soon as all ours have it.
+    every, started = torch.get_num_threads(), Barrier(threads + 1)
+
+    def start() -> None:
+        torch.set_num_threads(1)
+        started.wait()
+
+    with ThreadPoolExecutor(threads, initializer=start) as pool:
+        done = pool.map(work, places)
+        started.wait()
+        torch.set_num_threads(every)
+        list(done)
 
 
 def check_strength(strength: float) -> None:
