@@ -11,7 +11,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -26,11 +28,12 @@ from colorhub import Colorizer
 from colorhub.album import Album, Settings
 from colorhub.color import lab_to_levels, lightness_of
 from colorhub.colorizer import STRIP, join, on_all_cores
-from colorhub.jobs import Job
+from colorhub.journal import Job
 from colorhub.originals import read
 from colorhub.results import write
 
 STAGES = ("decode", "network's input", "network", "join", "encode")
+WHOLE = "whole"
 USUAL = ("Pillow decodes", "Pillow encodes")
 QUALITY = 95
 
@@ -90,30 +93,28 @@ def stages(path: Path, colorizer: Colorizer, rounds: int) -> dict[str, float]:
     levels = join(original.levels, ab)
     result = Image.fromarray(np.moveaxis(levels, 0, 2).copy())
     part = path.with_name("result.jpg")
-    options = {"quality": QUALITY, "subsampling": "4:4:4"}  # as ours
-    ways = (
+    ways: tuple[Callable[[], object], ...] = (
         lambda: read(path),
         lambda: colorizer.seen(original),
         lambda: colorizer(seen),
         lambda: join(original.levels, ab),
         lambda: write(part, levels, original),
+        lambda: colorizer.colorize_file(path, part),
         lambda: Image.open(path).load(),
-        lambda: result.save(part, **options),
+        lambda: result.save(part, quality=QUALITY, subsampling="4:4:4"),  # as ours
     )
-    whole = {"whole": lambda: colorizer.colorize_file(path, part)}
-    named = dict(zip((*STAGES, *USUAL), ways, strict=True))
-    return interleaved(named | whole, rounds)
+    return interleaved(dict(zip((*STAGES, WHOLE, *USUAL), ways, strict=True)), rounds)
 
 
 def print_stages(photos: dict[str, Path], config: Config) -> None:
     colorizer = Colorizer.from_pretrained(config.variant, device="cpu")
-    heads = ("photo, ms", "MB", *STAGES, "whole", *USUAL, "whole less network / Pillow")
+    heads = ("photo, ms", "MB", *STAGES, WHOLE, *USUAL, "whole less network / Pillow")
     print(f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for name, path in photos.items():
         found = stages(path, colorizer, config.rounds)
         pillow = sum(found[stage] for stage in USUAL)
-        ratio = (found["whole"] - found["network"]) / pillow
-        cells = [f"{1000 * found[stage]:.0f}" for stage in (*STAGES, "whole", *USUAL)]
+        ratio = (found[WHOLE] - found["network"]) / pillow
+        cells = [f"{1000 * found[stage]:.0f}" for stage in (*STAGES, WHOLE, *USUAL)]
         size = f"{path.stat().st_size / 1e6:.1f}"
         print(f"| {name} | {size} | {' | '.join(cells)} | {ratio:.2f} |", flush=True)
 
@@ -145,6 +146,10 @@ def back(lightness: np.ndarray, ab: np.ndarray) -> np.ndarray:
     return result.numpy()
 
 
+def usual_back(lab: np.ndarray) -> np.ndarray:
+    return (lab2rgb(lab) * 255).round().astype(np.uint8)
+
+
 def print_colours(config: Config) -> None:
     """RGB to L, and L with ab to RGB, beside scikit-image."""
     print("\n| megapixels, ms | ours: to L | back | scikit-image: to Lab | back | times as fast | "
@@ -154,18 +159,16 @@ def print_colours(config: Config) -> None:
         levels = np.moveaxis(photo, 2, 0).copy()
         lab = rgb2lab(photo)
         lightness, ab = forth(levels), np.moveaxis(lab[..., 1:], 2, 0).astype(np.float32)
-        found = interleaved(
-            {
-                "to L": lambda levels=levels: forth(levels),
-                "back": lambda lightness=lightness, ab=ab: back(lightness, ab),
-                "to Lab": lambda photo=photo: rgb2lab(photo),
-                "to RGB": lambda lab=lab: (lab2rgb(lab) * 255).round().astype(np.uint8),
-            },
-            max(1, min(3, config.rounds)),
-        )
+        ways: dict[str, Callable[[], object]] = {
+            "to L": partial(forth, levels),
+            "back": partial(back, lightness, ab),
+            "to Lab": partial(rgb2lab, photo),
+            "to RGB": partial(usual_back, lab),
+        }
+        found = interleaved(ways, min(3, config.rounds))
         ours, usual = found["to L"] + found["back"], found["to Lab"] + found["to RGB"]
-        reference = (lab2rgb(lab) * 255).round().astype(int)
-        worst = np.abs(reference - np.moveaxis(back(lightness, ab), 0, 2)).max()
+        ours_back = np.moveaxis(back(lightness, ab), 0, 2).astype(int)
+        worst = np.abs(usual_back(lab) - ours_back).max()
         cells = " | ".join(f"{1000 * seconds:.0f}" for seconds in found.values())
         print(f"| {megapixels} | {cells} | {usual / ours:.1f} | {worst} |", flush=True)
 
@@ -215,23 +218,49 @@ def print_cold(photos: dict[str, Path], config: Config) -> None:
 
 
 def print_folder(folder: Path, config: Config) -> None:
-    """A folder as `colorhub colorize` does it, and its stages alone over the same photos."""
+    """A folder as `colorhub colorize` does it, beside its stages alone over the same photos.
+
+    The stages share the cores, so the sum of what each takes on all cores is what they allow.
+    """
     colorizer = Colorizer.from_pretrained(config.variant, device="cpu")
-    jobs = []
+    photo, jobs = real(2.0), []
     for number in range(config.folder):
         path = folder / f"{number:04}.jpg"
-        base = real(2.0) if number == 0 else base  # noqa: F821
-        base.rotate(90 * (number % 2), expand=True).save(path, quality=90)
+        photo.rotate(90 * (number % 2), expand=True).save(path, quality=90)
         jobs.append(Job(path, folder / "out" / path.name))
     start = time.perf_counter()
     outcomes = list(Album(colorizer, Settings()).color(jobs))
     whole = (time.perf_counter() - start) / len(jobs)
     assert not any(outcome.error for outcome in outcomes)
-    found = stages(jobs[0].photo, colorizer, config.rounds)
-    print(f"\n{len(jobs)} photos of 2 megapixels: {1 / whole:.1f} photos/s")
-    print("| stage, on all cores | ms a photo |\n|---|---|")
-    for stage in STAGES:
-        print(f"| {stage} | {1000 * found[stage]:.0f} |")
+    seconds = alone(jobs, colorizer, config.threads)
+    allowed = sum(seconds.values())
+    print("\n| a photo of 2 megapixels, ms | " + " | ".join((*seconds, "sum", "album")) + " |")
+    print("|---" * (3 + len(seconds)) + "|")
+    cells = [f"{1000 * each:.1f}" for each in (*seconds.values(), allowed, whole)]
+    print(f"| {len(jobs)} photos | {' | '.join(cells)} |")
+    print(f"{1 / whole:.1f} photos/s, {allowed / whole:.0%} of what the stages allow")
+
+
+def alone(jobs: list[Job], colorizer: Colorizer, threads: int) -> dict[str, float]:
+    """Seconds a photo of each stage, over all photos, so many at a time on one core each."""
+    every, ab = torch.get_num_threads(), torch.zeros(1, 2, 192, 256)
+    original = read(jobs[0].photo)
+    levels = join(original.levels, ab)
+    stages: dict[str, Callable[[Job], object]] = {
+        "decode": lambda job: colorizer.seen(read(job.photo)),
+        "network": lambda job: colorizer(torch.zeros(1, 1, 192, 256)),
+        "join": lambda job: join(original.levels, ab),
+        "encode": lambda job: write(job.output, levels, original),
+    }
+    seconds = {}
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for name, stage in stages.items():
+            start = time.perf_counter()
+            list(pool.map(stage, jobs))
+            seconds[name] = (time.perf_counter() - start) / len(jobs)
+    torch.set_num_threads(every)
+    return seconds
 
 
 def main(config: Config) -> None:

@@ -1,34 +1,22 @@
-"""Many photos: decoded, coloured in batches and encoded side by side; resumable, with a report.
+"""Many photos: decoded, coloured in batches and encoded side by side; resumable, with a report."""
 
-The report has a line of JSON for each photo that was tried. It is also what a later run goes by:
-a photo whose content, variant and settings are those of a line, and whose result still has the
-size that it was written with, is done.
-"""
-
-import json
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from threading import Lock
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from colorhub.colorizer import Colorizer, join
 from colorhub.errors import ColorhubError, PhotoError
-from colorhub.jobs import Job
+from colorhub.files import sha256
+from colorhub.journal import Job, Report, fingerprint, place_of
 from colorhub.originals import Original, read
 from colorhub.photos import ending, whole
 from colorhub.results import encode
-from colorhub.weights import sha256
-
-REPORT = "colorhub-report{}.jsonl"
-"""The report's name in the folder of results; several processes number theirs."""
 
 
 @dataclass(frozen=True)
@@ -69,27 +57,21 @@ class Album:
 
     `batch_size` photos of one shape pass the network together, by default 1 on a CPU and 8
     elsewhere; `workers` threads decode and encode beside it, by default one a core. At most
-    `batch_size` + 2 `workers` photos are in memory at a time.
+    3 `batch_size` + 2 `workers` photos are in memory at a time.
     """
 
     colorizer: Colorizer
     settings: Settings
-    report: Path | None = None
+    report: Report = field(default_factory=Report)
     overwrite: bool = False
     batch_size: int | None = None
     workers: int | None = None
-    _known: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
-    _lock: Lock = field(default_factory=Lock, init=False)
 
     def __post_init__(self) -> None:
-        self._how = {"variant": self.colorizer.note.split()[-1]} | asdict(self.settings)
-        if self.report is None:
-            return
-        self.report.parent.mkdir(parents=True, exist_ok=True)
-        for report in {self.report, *self.report.parent.glob(REPORT.format("*"))}:
-            self._known |= {line["output"]: line for line in _lines(report)}
+        self._how = {"variant": self.colorizer.note.removeprefix("colorized by ")}
+        self._how |= asdict(self.settings)
 
-    def color(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    def color(self, jobs: Sequence[Job]) -> Generator[Outcome, None, None]:
         """Colour photos and yield what became of each; what fails does not stop the others."""
         on_cpu, threads = self.colorizer.device.type == "cpu", torch.get_num_threads()
         workers = self.workers or threads
@@ -98,62 +80,84 @@ class Album:
             try:
                 if on_cpu and workers > 1:
                     torch.set_num_threads(1)  # the workers keep the other cores busy
-                yield from self._flow(pool, deque(jobs), batch_size, batch_size + 2 * workers)
+                yield from self._flow(pool, deque(jobs), batch_size, 2 * workers)
             finally:
                 torch.set_num_threads(threads)
                 pool.shutdown(cancel_futures=True)
 
     def _flow(
         self, pool: ThreadPoolExecutor, jobs: deque[Job], batch_size: int, most: int
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
+        """At most `most` photos are with the workers, and two batches wait for the network."""
         reading: deque[Future[_Read | Outcome]] = deque()
         writing: deque[Future[Outcome]] = deque()
         waiting: dict[torch.Size, list[_Read]] = {}  # what can pass the network together
         while jobs or reading or waiting or writing:
-            held = len(reading) + len(writing) + sum(map(len, waiting.values()))
-            while jobs and held < most:
+            while jobs and len(reading) + len(writing) < most:
                 reading.append(pool.submit(self._read, jobs.popleft()))
-                held += 1
             if reading:
                 photo = reading.popleft().result()
                 if isinstance(photo, Outcome):
                     yield photo
                 else:
                     waiting.setdefault(photo.seen.shape, []).append(photo)
-            batch = max(waiting.values(), key=len, default=[])
-            if batch and (len(batch) >= batch_size or not reading):
-                del waiting[batch[0].seen.shape]
-                start = time.perf_counter()
+            shape = _ready(waiting, batch_size, last=not (jobs or reading))
+            if shape:
+                batch, start = waiting.pop(shape), time.perf_counter()
                 colors = self._predict(batch)
                 each = (time.perf_counter() - start) / len(batch)
                 for photo, ab in zip(batch, colors, strict=True):
                     writing.append(pool.submit(self._write, photo, ab, each))
-            while writing and (writing[0].done() or not (reading or waiting)):
+            elif writing and not reading:  # the workers have their fill of writing
+                yield writing.popleft().result()
+            while writing and writing[0].done():
                 yield writing.popleft().result()
 
     def _read(self, job: Job) -> _Read | Outcome:
         start = time.perf_counter()
         try:
-            digest = sha256(job.photo)
-            if job.output.exists():
-                line = self._known.get(str(job.output), {})
-                same = line.items() >= {"sha256": digest, **self._how}.items()
-                if same and line.get("bytes") == job.output.stat().st_size:
-                    return Outcome(job, skipped=True)
-                if not self.overwrite:
-                    raise PhotoError(f"{job.output} exists: give --overwrite to replace it.")
+            if job.error:
+                raise PhotoError(job.error)
+            content = sha256(job.photo)
+            if self._done(job, content):
+                return Outcome(job, skipped=True)
             original = read(job.photo, salvage=self.settings.salvage)
             seen = self.colorizer.seen(original)
-            return _Read(job, original, seen, digest, time.perf_counter() - start)
+            return _Read(job, original, seen, content, time.perf_counter() - start)
         except Exception as error:
             return self._failed(job, error)
+
+    def _done(self, job: Job, content: str) -> bool:
+        """Whether the result is there. Raises PhotoError if something else is that must stay.
+
+        That includes what we made of the photo before it changed: it may be another photo of the
+        same name, from another camera's card in the same place.
+        """
+        try:
+            line = self.report.of(job.output)
+        except FileNotFoundError:
+            return False
+        if line is None:
+            why = "and is not, or no longer, what an earlier run has written there"
+        elif others := [name for name, value in self._how.items() if line.get(name) != value]:
+            why = "made with another " + ", ".join(f"{name} ({line.get(name)})" for name in others)
+        elif line["sha256"] != content:
+            same = line["input"] == str(place_of(job.photo))
+            why = "made before the photo changed" if same else f"made from {line['input']}"
+        else:
+            return True
+        if not self.overwrite:
+            raise PhotoError(f"{job.output} exists, {why}: give --overwrite to replace it.")
+        return False
 
     def _predict(self, photos: Sequence[_Read]) -> Sequence[Tensor | Exception]:
         try:
             seen = torch.cat([photo.seen for photo in photos])
             return self.colorizer(seen, seed=self.settings.seed).split(1)
         except Exception as error:
-            return [error] * len(photos)
+            if len(photos) == 1:
+                return [error]
+        return [ab for photo in photos for ab in self._predict([photo])]  # not all need to fail
 
     def _write(self, photo: _Read, ab: Tensor | Exception, network: float) -> Outcome:
         start, job, settings = time.perf_counter(), photo.job, self.settings
@@ -175,12 +179,12 @@ class Album:
                 )
                 # Before the file has its place: were it the other way round, a run killed in
                 # between would leave a result that the next one takes for somebody else's.
-                self._tell(
+                self.report.tell(
                     job,
                     seconds=round(photo.seconds + network + time.perf_counter() - start, 4),
                     warnings=warnings,
                     sha256=photo.digest,
-                    bytes=part.stat().st_size,
+                    **fingerprint(part),
                     **self._how,
                 )
             return Outcome(job, warnings=warnings)
@@ -191,15 +195,22 @@ class Album:
         text = str(error) if isinstance(error, ColorhubError) else _reason(error)
         if str(job.photo) not in text:
             text = f"{job.photo}: {text}"
-        self._tell(job, error=text)
+        with suppress(OSError):  # a full disk, which the error tells
+            self.report.tell(job, error=text)
         return Outcome(job, text)
 
-    def _tell(self, job: Job, **facts: Any) -> None:
-        if self.report is None:
-            return
-        line = {"input": str(job.photo), "output": str(job.output), **facts}
-        with self._lock, self.report.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(json.dumps(line) + "\n")
+
+def _ready(
+    waiting: dict[torch.Size, list[_Read]], batch_size: int, *, last: bool
+) -> torch.Size | None:
+    """The shape of the photos to pass the network next, if it is their turn.
+
+    That is when they fill a batch; or when many wait, and they have waited longest: few photos of
+    odd shapes must not take the place of those that fill batches.
+    """
+    full = [shape for shape, photos in waiting.items() if len(photos) >= batch_size]
+    many = sum(map(len, waiting.values())) >= 2 * batch_size
+    return next(iter(full or (waiting if many or last else ())), None)
 
 
 def _reason(error: Exception) -> str:
@@ -207,14 +218,5 @@ def _reason(error: Exception) -> str:
         return error.strerror or str(error)
     if isinstance(error, MemoryError) or "not enough memory" in str(error):
         return "it does not fit into this machine's memory."
-    return f"{type(error).__name__}: {error}"  # a fault of ours, which must not stop the others
-
-
-def _lines(report: Path) -> Iterator[dict[str, Any]]:
-    """The lines of results; the last may have been cut off."""
-    text = report.read_text(encoding="utf-8", errors="replace") if report.exists() else ""
-    for line in text.splitlines():
-        with suppress(ValueError, TypeError, KeyError):
-            facts = json.loads(line)
-            if "sha256" in facts and facts["output"]:
-                yield facts
+    # A fault of ours, which must not stop the others.
+    return " ".join(f"{type(error).__name__}: {error}".split())

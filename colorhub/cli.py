@@ -6,13 +6,16 @@ answers at once.
 
 import io
 import json
+import os
 import shlex
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction
@@ -22,7 +25,7 @@ from colorhub.photos import save_photo
 
 if TYPE_CHECKING:
     from colorhub.album import Album
-    from colorhub.jobs import Job
+    from colorhub.journal import Job, Report
 
 DEFAULT_VARIANT = "natural"
 
@@ -32,6 +35,11 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 @dataclass(frozen=True)
 class Colorize:
     """Colour photos.
+
+    Folders keep their tree, and the same command again goes on where it was interrupted: what is
+    done is skipped, by the photo's content, the variant's revision and the settings. Where one of
+    these has changed since, the photo is named and its result kept, unless --overwrite is given.
+    Photos themselves are never replaced, whatever the options.
 
     example: colorhub colorize album/ --output colored/ --variant natural
     """
@@ -51,9 +59,9 @@ class Colorize:
     device: Device = "auto"
     """Where to compute."""
     recursive: bool = False
-    """Look into folders of folders."""
+    """Look into folders of folders, but not through links."""
     overwrite: bool = False
-    """Replace results that exist."""
+    """Replace files that exist, whoever made them; results that are up to date stay."""
     salvage: bool = False
     """Colour damaged and truncated photos as far as they go, instead of refusing them."""
     profile: str = "srgb"
@@ -68,27 +76,22 @@ class Colorize:
     """Photos that are decoded and encoded at a time; by default one a core."""
 
     def run(self) -> int:
-        from colorhub.jobs import jobs_for
-
         for name in ("batch_size", "workers"):
             if (number := getattr(self, name)) is not None and number < 1:
                 raise OptionError(f"--{name} is {number}; it must be 1 or more.")
-        jobs = jobs_for(self.input, self.output, recursive=self.recursive, say=_complain)
-        if not jobs:
-            raise OptionError("There are no photos to colour here.")
+        report, jobs = self._jobs()
         from colorhub import ranks
-        from colorhub.album import REPORT, Album, Settings
+        from colorhub.album import Album, Settings
         from colorhub.colorizer import Colorizer, check_strength, own_device
         from colorhub.results import check_profile
 
         check_strength(self.strength)
         check_profile(self.profile)
         with ranks.launched() as (rank, world):
+            # Were each to go by its own list, a file that is just being added would shift them.
+            jobs = ranks.broadcast(jobs, 0)
             colorizer = Colorizer.from_pretrained(self.variant, device=own_device(self.device))
             colorizer.gain(self.ab_gain)
-            report = self.report
-            if report is None and jobs[0].output != self.output:
-                report = self.output / REPORT.format(f"-{rank}" if world > 1 else "")
             settings = Settings(
                 strength=self.strength,
                 seed=self.seed,
@@ -100,30 +103,102 @@ class Colorize:
             album = Album(
                 colorizer, settings, report, self.overwrite, self.batch_size, self.workers
             )
-            (failures,) = ranks.total(self._color(album, jobs[rank::world]))
+            with report.writing(rank):
+                own = self._color(album, jobs[rank::world], quiet=rank > 0)
+            failures, skipped = ranks.total(*own)
+        if skipped and rank == 0:
+            _complain(f"{skipped} photos were done before and have not changed.")
         if failures and rank == 0:
             _complain(f"{failures} of {len(jobs)} photos failed; the others are done.")
         return 1 if failures else 0
 
-    def _color(self, album: "Album", jobs: "Sequence[Job]") -> int:
-        """Colour photos and tell of each; the number of failures."""
-        from tqdm import tqdm
+    def _jobs(self) -> "tuple[Report, list[Job]]":
+        from colorhub.jobs import jobs_for, several
+        from colorhub.journal import REPORT, Report
+        from colorhub.photos import EXTENSIONS
 
+        path = self.report
+        if path is None and several(self.input, self.output):
+            path = self.output / REPORT
+        if path is not None and path.suffix.lower() in EXTENSIONS:
+            raise OptionError(f"--report {path} has a photo's name: end it in .jsonl.")
+        first = os.environ.get("RANK", "0") == "0"  # of several processes one says it
+        say = _complain if first else lambda _: None
+        report = Report(path)
+        jobs = jobs_for(self.input, self.output, recursive=self.recursive, say=say, report=report)
+        if not jobs:
+            raise OptionError("There are no photos to colour here.")
+        return report, jobs
+
+    def _color(self, album: "Album", jobs: "Sequence[Job]", *, quiet: bool) -> tuple[int, int]:
+        """Colour photos and tell of each; how many failed, and how many were done before."""
         failures = skipped = 0
-        with tqdm(total=len(jobs), unit="photo", disable=len(jobs) < 2, smoothing=0.05) as bar:
-            for outcome in album.color(jobs):
+        outcomes = album.color(jobs)
+        with closing(outcomes), _Progress(len(jobs), quiet=quiet) as progress:
+            for outcome in outcomes:
                 failures += bool(outcome.error)
                 skipped += outcome.skipped
                 if outcome.error:
-                    bar.write(f"colorhub: {outcome.error}", file=sys.stderr)
+                    progress.tell(f"colorhub: {outcome.error}", sys.stderr)
                 elif not outcome.skipped:
-                    bar.write(str(outcome.job.output))
+                    progress.tell(str(outcome.job.output), sys.stdout)
                 for warning in outcome.warnings:
-                    bar.write(f"colorhub: {outcome.job.photo}: {warning}.", file=sys.stderr)
-                bar.update()
-        if skipped:
-            _complain(f"{skipped} photos were done before and have not changed.")
-        return failures
+                    progress.tell(f"colorhub: {outcome.job.photo}: {warning}.", sys.stderr)
+                progress.count(skipped=outcome.skipped)
+        return failures, skipped
+
+
+class _Progress:
+    """Photos a second and the time that is left: a bar on a terminal, now and then a line in a log.
+
+    What was done before does not count for the pace. Lines can be told meanwhile, also to a reader
+    that has gone: what it wanted to read is less than what is being done.
+    """
+
+    EVERY = 30.0  # seconds between lines
+
+    def __init__(self, total: int, *, quiet: bool) -> None:
+        from tqdm import tqdm
+
+        quiet = quiet or total < 2
+        self._tqdm, self._total, self._done, self._skipped = tqdm, total, 0, 0
+        self._logs = not (quiet or sys.stderr.isatty())
+        self._bar = tqdm(
+            total=total,
+            unit=" photos",
+            smoothing=0,  # the pace since the start, of those that were not skipped
+            disable=quiet or self._logs,
+            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt}, {rate_noinv_fmt}, {remaining} left",
+        )
+        self._start = self._last = time.monotonic()
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def tell(self, line: str, stream: TextIO) -> None:
+        with self._bar.external_write_mode(stream):
+            _print(line, stream)
+
+    def count(self, *, skipped: bool) -> None:
+        self._done += 1
+        self._skipped += skipped
+        self._bar.initial = self._skipped
+        self._bar.update()
+        now = time.monotonic()
+        if self._logs and now - self._last > self.EVERY:
+            self._last = now
+            line = self._tqdm.format_meter(
+                self._done,
+                self._total,
+                now - self._start,
+                initial=self._skipped,
+                unit=" photos",
+                bar_format="{n_fmt} of {total_fmt} photos, {rate_noinv_fmt}, {remaining} left",
+            )
+            self.tell(f"colorhub: {line}.", sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -411,4 +486,13 @@ def _need(package: str, *, extra: str) -> None:
 
 
 def _complain(message: str) -> None:
-    print(f"colorhub: {message}", file=sys.stderr)
+    _print(f"colorhub: {message}", sys.stderr)
+
+
+def _print(line: str, stream: TextIO) -> None:
+    """Write a line at once, for who follows; where that has gone, this and later ones are lost."""
+    try:
+        print(line, file=stream, flush=True)
+    except OSError:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), stream.fileno())

@@ -29,7 +29,8 @@ def world_size() -> int:
 def launched() -> Iterator[tuple[int, int]]:
     """This process's number and how many there are, where a launcher started several.
 
-    At the end each waits for the others: launchers stop all when the first fails.
+    At the end each waits for the others: launchers stop all when the first fails. One that ends by
+    an error does not wait, so that they are stopped.
     """
     world = int(os.environ.get("WORLD_SIZE", 1))
     if world == 1:

@@ -4,7 +4,6 @@ Nothing is ever unpickled, and nothing that does not fit is loaded in part.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import tempfile
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from colorhub.classifiers import ResNet34
 from colorhub.errors import OptionError, VariantError
+from colorhub.files import sha256
 from colorhub.generators import ARCHITECTURES
 
 FORMAT_VERSION = 1
@@ -191,15 +191,6 @@ def check_files(where: str, names: Iterable[str]) -> None:
 def _check_finite(name: str, tensor: Tensor, why: str) -> None:
     if not torch.isfinite(tensor).all():
         raise VariantError(f"{why}: {name} is not finite.")
-
-
-def sha256(path: Path) -> str:
-    """A file's SHA-256 as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _some(names: list[str]) -> str:

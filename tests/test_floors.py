@@ -10,7 +10,7 @@ from conftest import ROOT
 import colorhub
 
 FLOORS = [
-    ("errors", "ranks", "papers", "tables", "exif", "icc"),
+    ("errors", "ranks", "papers", "tables", "exif", "icc", "files"),
     (
         "color",
         "encoders",
@@ -23,11 +23,12 @@ FLOORS = [
         "photos",
         "provenance",
         "metadata",
+        "votes",
     ),
     ("augmentation", "palette", "classifiers", "critics", "checkpoints", "data", "reports"),
     ("generators", "losses", "degradations"),
-    ("weights", "batches", "state", "originals", "jobs"),
-    ("hub", "cards", "results"),
+    ("weights", "batches", "state", "originals", "journal"),
+    ("hub", "cards", "results", "jobs"),
     ("colorizer", "export"),
     ("album", "samples", "evaluation", "robustness", "launch", "publisher", "teachers"),
     ("exhibit",),
