@@ -14,18 +14,21 @@ from typing import BinaryIO, TypeAlias
 import numpy as np
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_WIDE = {16: 8, 17: 8, 18: 8}  # kinds that BigTIFF alone has: numbers of 8 bytes
 _UNITS = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}  # bytes that change places
 ORIENTATION = 0x0112
 _EXIF, _WIDTH, _HEIGHT = 0x8769, 0xA002, 0xA003
 _THUMBNAIL, _THUMBNAIL_BYTES = 0x0201, 0x0202
 _FOLDERS = (_EXIF, 0x8825, 0xA005)  # tags that point to tags: EXIF, GPS, interoperability
 _LARGEST = 1 << 24  # bytes of a tag
+_ALL = 1 << 26  # bytes of all tags together, which may overlap
+_MOST = 4096  # tags in a list
 # Tags that describe how a TIFF file stores its pixels, or that `Metadata` holds in other fields.
 _OF_PIXELS = {
     *(254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, ORIENTATION, 277, 278, 279, 280),
     *(281, 284, 288, 289, 290, 291, 292, 293, 297, 301, 317, 318, 319, 320, 321, 322, 323, 324),
     *(325, 330, 332, 334, 338, 339, 340, 341, 342, 343, 346, 347, 512, 513, 514, 515, 517, 518),
-    *(519, 520, 521, 529, 530, 531, 532, 700, 33723, 34377, 34675, 50341),
+    *(519, 520, 521, 529, 530, 531, 532, 700, 33723, 34377, 34675, 37724, 50341),
 }
 _XMP, _IPTC = 700, 33723
 
@@ -33,11 +36,12 @@ Tags: TypeAlias = "dict[int, tuple[int, int, bytes] | Tags]"
 """Type, count and value of each tag, least byte first; or the tags that a tag points to."""
 
 
-def upright(exif: bytes, size: tuple[int, int]) -> bytes:
+def upright(exif: bytes, size: tuple[int, int], *, quarter: bool = False) -> bytes:
     """An EXIF block (without "Exif" before it) for the picture turned upright, of (width, height).
 
-    Orientation becomes 1, width and height are those given, the thumbnail goes. All else keeps its
-    place. An empty block if this one cannot be understood.
+    Orientation becomes 1, width and height are those given, the thumbnail goes, and where it was
+    turned by a `quarter` resolutions across and down change places. All else keeps its place. An
+    empty block if this one cannot be understood.
     """
     block = bytearray(exif)
     try:
@@ -45,16 +49,19 @@ def upright(exif: bytes, size: tuple[int, int]) -> bytes:
         places, after = _places(block, order, start)
         if ORIENTATION in places:
             _put(block, order, places[ORIENTATION], 1)
+        if quarter and {282, 283} <= set(places):
+            across, down = (slice(places[tag] + 2, places[tag] + 12) for tag in (282, 283))
+            block[across], block[down] = block[down], block[across]
         if _EXIF in places:
             inner, _ = _places(block, order, _get(block, order, places[_EXIF]))
             for tag, pixels in zip((_WIDTH, _HEIGHT), size, strict=True):
                 if tag in inner:
                     _put(block, order, inner[tag], pixels)
-        following = struct.unpack_from(order + "I", block, after)[0]
-        struct.pack_into(order + "I", block, after, 0)
     except (struct.error, KeyError):
         return b""
     with suppress(struct.error, KeyError):  # a thumbnail that is not there need not be removed
+        following = struct.unpack_from(order + "I", block, after)[0]
+        struct.pack_into(order + "I", block, after, 0)
         places, _ = _places(block, order, following)
         first = _get(block, order, places[_THUMBNAIL])
         last = min(first + _get(block, order, places[_THUMBNAIL_BYTES]), len(block))
@@ -85,38 +92,90 @@ def without_orientation(exif: bytes) -> bytes:
     return bytes(block)
 
 
+def with_resolution(exif: bytes, dpi: tuple[float, float]) -> bytes:
+    """An EXIF block (an empty one, too) that says pixels per inch across and down, if it can.
+
+    The list of its tags moves to its end with three more; what they point to keeps its place.
+    """
+    block = bytearray(exif or b"II*\0\x08\0\0\0\0\0\0\0\0\0")
+    try:
+        order, start = _head(block)
+        places, after = _places(block, order, start)
+        entries = {tag: bytes(block[place : place + 12]) for tag, place in places.items()}
+        following = bytes(block[after : after + 4]).ljust(4, b"\0")
+    except (struct.error, KeyError):
+        return exif
+    block += bytes(len(block) % 2)
+    for tag, each in zip((282, 283), dpi, strict=True):
+        entries[tag] = struct.pack(order + "HHII", tag, 5, 1, len(block))
+        block += struct.pack(order + "II", min(round(each * 1000), 2**32 - 1), 1000)
+    entries[296] = struct.pack(order + "HHIHH", 296, 3, 1, 2, 0)
+    struct.pack_into(order + "I", block, 4, len(block))
+    block += struct.pack(order + "H", len(entries))
+    return bytes(block) + b"".join(entries[tag] for tag in sorted(entries)) + following
+
+
+def resolution(exif: bytes) -> tuple[float, float] | None:
+    """Pixels per inch across and down by an EXIF block; None if it does not say."""
+    tags = _all_tags(io.BytesIO(exif))
+    with suppress(struct.error, KeyError, TypeError, ZeroDivisionError):
+        across, down = (struct.unpack("<II", tags[tag][2]) for tag in (282, 283))
+        unit = int.from_bytes(tags.get(296, (3, 1, b"\2"))[2], "little")
+        inch = {2: 1, 3: 2.54}[unit]  # of an inch or a centimetre, and not of an unknown length
+        dpi = (across[0] / across[1] * inch, down[0] / down[1] * inch)
+        return dpi if min(dpi) > 0 else None
+    return None
+
+
 def from_tiff(file: BinaryIO) -> bytes:
     """A TIFF file's own tags as an EXIF block, without those that describe its pixels.
 
-    An empty block if there are none, or the file is a BigTIFF.
+    An empty block if there are none.
     """
-    try:
-        order, start = _head(file.read(8))
-        tags = _tags(file, order, start)
-    except (struct.error, KeyError, OSError):
-        return b""
+    tags = _all_tags(file)
     kept: Tags = {tag: value for tag, value in tags.items() if tag not in _OF_PIXELS}
     return b"II*\0\x08\0\0\0" + _packed(kept, 8) if kept else b""
 
 
-def into_tiff(path: str | os.PathLike[str], exif: bytes, *, xmp: bytes, iptc: bytes) -> None:
+def is_bomb(file: BinaryIO) -> bool:
+    """Whether a TIFF file's first tags are said to be much longer than it is: they overlap."""
+    reader, start = _reader(file)
+    if reader is None:
+        return False
+    size = file.seek(0, os.SEEK_END)
+    with suppress(struct.error, OSError, OverflowError):
+        claimed = sum(reader.sizes.get(kind, 0) * number for _, kind, number, _ in
+                      reader.entries(start, 1 << 16))  # fmt: skip
+        return claimed > 4 * size + _ALL
+    return False
+
+
+def holds_luma(file: BinaryIO) -> bool:
+    """Whether a TIFF file stores luma and chroma but no JPEG: libvips takes them for RGB."""
+    tags = _all_tags(file)
+    photometric, compression = (tags.get(tag, (3, 1, b"\1\0")) for tag in (262, 259))
+    return photometric[2] == b"\6\0" and compression[2] not in (b"\6\0", b"\7\0")
+
+
+def into_tiff(
+    path: str | os.PathLike[str], exif: bytes, *, xmp: bytes, iptc: bytes, sized: bool = True
+) -> None:
     """Give a little-endian TIFF file the tags of an EXIF block and, where there are any, of others.
 
-    The file's own description of its pixels stays; its new list of tags goes to its end.
+    The file's own description of its pixels stays, and its resolution if it is `sized`; its new
+    list of tags goes to its end.
     """
     with open(path, "r+b") as file:
-        order, start = _head(file.read(8))
-        tags: Tags = {}
-        with suppress(struct.error, KeyError):
-            source = io.BytesIO(exif)
-            tags = _tags(source, *_head(source.read(8)))
+        tags = _all_tags(io.BytesIO(exif))
         tags = {tag: value for tag, value in tags.items() if tag not in _OF_PIXELS}
-        resolution = {282, 283, 296} if 282 in tags else set()
-        own = _tags(file, order, start)
-        tags |= {tag: value for tag, value in own.items() if tag not in resolution}
+        replaced = {282, 283, 296} if 282 in tags else set()
+        own = _all_tags(file)
+        if not sized:
+            own[296] = (3, 1, b"\1\0")  # the encoder makes one up
+        tags |= {tag: value for tag, value in own.items() if tag not in replaced}
         for tag, content in ((_XMP, xmp), (_IPTC, iptc)):
             if content:
-                tags[tag] = (7, len(content), content)
+                tags[tag] = (1, len(content), content)
         end = file.seek(0, os.SEEK_END)
         file.write(bytes(end % 2))
         place = end + end % 2
@@ -141,7 +200,10 @@ def _places(block: bytearray, order: str, start: int) -> tuple[dict[int, int], i
 
 def _form(block: bytearray, order: str, place: int) -> str:
     """How a tag's one number is packed."""
-    return order + {3: "H", 4: "I", 13: "I"}[struct.unpack_from(order + "H", block, place + 2)[0]]
+    return (
+        order
+        + {1: "B", 3: "H", 4: "I", 13: "I"}[struct.unpack_from(order + "H", block, place + 2)[0]]
+    )
 
 
 def _get(block: bytearray, order: str, place: int) -> int:
@@ -154,31 +216,78 @@ def _put(block: bytearray, order: str, place: int, number: int) -> None:
         struct.pack_into(form, block, place + 8, number)
 
 
-def _tags(file: BinaryIO, order: str, start: int, depth: int = 0) -> Tags:
-    """The tags of a list; those that cannot be read are left out."""
-    file.seek(start)
-    (count,) = struct.unpack(order + "H", file.read(2))
-    entries = file.read(12 * count)
-    tags: Tags = {}
-    for tag, kind, number, value in struct.iter_unpack(order + "HHI4s", entries):
-        size = _SIZES.get(kind, 0) * number
-        if not 0 < size <= _LARGEST:
-            continue
-        if size > 4:
-            file.seek(struct.unpack(order + "I", value)[0])
-            value = file.read(size)
+def _all_tags(file: BinaryIO) -> Tags:
+    """The tags of a TIFF file or an EXIF block; none if it is neither."""
+    reader, start = _reader(file)
+    with suppress(struct.error, OSError, OverflowError):
+        return reader.tags(start) if reader else {}
+    return {}
+
+
+def _reader(file: BinaryIO) -> tuple["_Reader | None", int]:
+    """What reads the tags of a TIFF file or an EXIF block, and where they begin."""
+    file.seek(0)
+    head = file.read(16)
+    with suppress(struct.error, KeyError):
+        if head[:4] in (b"II+\0", b"MM\0+"):
+            order = "<" if head[:2] == b"II" else ">"
+            return _Reader(file, order, wide=True), struct.unpack_from(order + "Q", head, 8)[0]
+        order, start = _head(head)
+        return _Reader(file, order, wide=False), start
+    return None, 0
+
+
+class _Reader:
+    """Reads lists of tags, of damaged files as well: in bounded memory and time."""
+
+    def __init__(self, file: BinaryIO, order: str, *, wide: bool) -> None:
+        self.file, self.order = file, order
+        self.sizes = _SIZES | _WIDE if wide else _SIZES
+        self.count, self.place = (order + "Q", order + "Q") if wide else (order + "H", order + "I")
+        self.entry = struct.Struct(order + ("HHQ8s" if wide else "HHI4s"))
+        self.inline = 8 if wide else 4
+        self.left = _ALL
+
+    def entries(self, start: int, most: int = _MOST) -> list[tuple[int, int, int, bytes]]:
+        """Tag, kind, number and value or place of each in a list."""
+        self.file.seek(start)
+        (count,) = struct.unpack(self.count, self.file.read(struct.calcsize(self.count)))
+        entries = self.file.read(self.entry.size * min(count, most))
+        self.left -= 16 * len(entries)  # they take time, too, and may lead in circles
+        whole = len(entries) // self.entry.size * self.entry.size
+        return list(self.entry.iter_unpack(entries[:whole]))
+
+    def tags(self, start: int, depth: int = 0) -> Tags:
+        """The tags of a list; those that cannot be read are left out."""
+        tags: Tags = {}
+        for tag, kind, number, value in self.entries(start):
+            content = self._content(kind, number, value)
+            if tag in _FOLDERS:
+                if content and depth < 2:
+                    with suppress(struct.error, OSError, OverflowError):
+                        place = int.from_bytes(content[: self.sizes[kind]], "little")
+                        tags[tag] = self.tags(place, depth + 1)
+            elif content and kind not in _WIDE:  # those have no place in EXIF
+                tags.setdefault(tag, (kind, number, content))
+        return tags
+
+    def _content(self, kind: int, number: int, value: bytes) -> bytes:
+        """A tag's value, least byte first; empty if it cannot be read."""
+        size = self.sizes.get(kind, 0) * number
+        if not 0 < size <= min(_LARGEST, self.left):
+            return b""
+        if size > self.inline:
+            self.left -= size
+            with suppress(OSError, OverflowError):
+                self.file.seek(struct.unpack(self.place, value)[0])
+            value = self.file.read(size)
         content = value[:size]
         if len(content) < size:
-            continue
-        if order == ">" and kind in _UNITS:
-            content = np.frombuffer(content, f">u{_UNITS[kind]}").byteswap().tobytes()
-        if tag not in _FOLDERS:
-            tags[tag] = (kind, number, content)
-        elif depth < 2:
-            with suppress(struct.error):
-                (inner,) = struct.unpack("<I", content[:4])
-                tags[tag] = _tags(file, order, inner, depth + 1)
-    return tags
+            return b""
+        unit = _UNITS.get(kind, 8 if kind in _WIDE else 1)
+        if self.order == ">" and unit > 1:
+            content = np.frombuffer(content, f">u{unit}").byteswap().tobytes()
+        return content
 
 
 def _packed(tags: Mapping, start: int) -> bytes:

@@ -2,12 +2,13 @@
 
 import io
 import os
+import re
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -21,6 +22,14 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"
 
 # Pillow also opens formats that run outside programs (EPS) or hold no photos: not asked to.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF", "PPM", "GIF")
+
+_GAP = rb"(?:\s|#[^\n]*\n)+"  # between a PNM header's numbers, comments and all
+_PNM = re.compile(rb"P([2356])" + (_GAP + rb"(\d{1,9})") * 3 + rb"\s")
+_PAM = re.compile(  # as every program writes it, with comments
+    rb"P7\n"
+    + b"".join(rb"(?:#[^\n]*\n)*%s +(\d{1,9})\n" % key for key in (b"WIDTH", b"HEIGHT", b"DEPTH"))
+    + rb"(?:#[^\n]*\n)*MAXVAL +(\d{1,9})\n(?:(?:#|TUPLTYPE)[^\n]*\n)*ENDHDR\n"
+)
 
 
 def open_photo(photo: Photo, *, at_least: int | None = None) -> Image.Image:
@@ -47,6 +56,59 @@ def open_photo(photo: Photo, *, at_least: int | None = None) -> Image.Image:
 def source_of(photo: str | os.PathLike[str] | bytes) -> Any:
     """What Pillow opens for a path or a file's bytes."""
     return io.BytesIO(photo) if isinstance(photo, bytes) else photo
+
+
+def stored_levels(image: Image.Image) -> np.ndarray:
+    """A PIL image as it is stored, not turned: (H, W, 1 to 4), uint8 or, of 16-bit grey, uint16.
+
+    The last of 2 or 4 channels is transparency.
+    """
+    depths = getattr(image, "tag_v2", {}).get(258, (16,))  # TIFF's bits of each channel
+    if len(depths) > 1 and max(depths) > 8:
+        raise ValueError("Pillow would keep 8 bits, or the wrong ones")
+    if image.mode.startswith("I;16"):
+        most = (1 << depths[0]) - 1  # scanners have 12 bits
+        levels = np.asarray(image).astype(np.uint32)
+        return (np.minimum(levels, most) * 65535 // most).astype(np.uint16)[..., None]
+    if not image.has_transparency_data:
+        levels = np.asarray(_to_eight_bits(image))
+    else:
+        grey = image.mode in ("LA", "La", "L", "1")
+        levels = np.asarray(image.convert("LA" if grey else "RGBA"))
+    return levels.reshape(*levels.shape[:2], -1)
+
+
+def deep_pnm(file: BinaryIO, check_size: Callable[[int, int], None]) -> np.ndarray | None:
+    """The levels (H, W, channels) of a PAM file, or of a PPM or PGM file of more than 8 bits.
+
+    None for other files, of which Pillow keeps all bits. `check_size` gets width and height before
+    the rest is read. Raises ValueError for a damaged file.
+    """
+    head = file.read(1 << 12)
+    if numbers := _PAM.match(head):
+        size, depth = (int(numbers[1]), int(numbers[2])), int(numbers[3])
+    elif numbers := _PNM.match(head):
+        size, depth = (int(numbers[2]), int(numbers[3])), 3 if numbers[1] in b"36" else 1
+    most = int(numbers[4]) if numbers else 0
+    if numbers is None or (most < 256 and head[:2] != b"P7"):
+        return None
+    check_size(*size)
+    if not (0 < most < 65536 and 1 <= depth <= 4 and min(size) > 0):
+        raise ValueError("its header is not that of a picture")
+    file.seek(numbers.end())
+    form, count = np.dtype("u1" if most < 256 else ">u2"), size[0] * size[1] * depth
+    if head[:2] in (b"P2", b"P3"):
+        values = np.array(file.read(count * 8).split()[:count], np.int64)
+    else:
+        content = file.read(count * form.itemsize)
+        values = np.frombuffer(content, form, len(content) // form.itemsize)
+    if len(values) < count:
+        raise ValueError("it is truncated")
+    scale = (255 if most < 256 else 65535) / most
+    levels = values.reshape(size[1], size[0], depth)
+    if scale != 1:
+        levels = np.rint(np.clip(levels, 0, most) * scale)
+    return levels.astype(np.uint8 if most < 256 else np.uint16)
 
 
 @contextmanager
@@ -77,7 +139,10 @@ def explaining(photo: str | os.PathLike[str] | bytes) -> Iterator[str]:
     except PhotoError:
         raise
     except Exception as error:  # there is no list of what decoders raise on damaged files
-        raise PhotoError(f"{name} is damaged and cannot be read ({error}).") from error
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise PhotoError(
+            f"{name} is damaged and cannot be read ({reason}): take another copy."
+        ) from error
 
 
 def save_photo(photo: Image.Image, path: str | os.PathLike[str], **options: Any) -> None:

@@ -1,6 +1,9 @@
 """Coloured photos into files: in the original's format and depth, with what belongs to it."""
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +12,13 @@ import pyvips
 from PIL import Image
 
 from colorhub import exif
-from colorhub.errors import OptionError
-from colorhub.metadata import Metadata, into_jpeg, into_png
-from colorhub.originals import Original
+from colorhub.errors import OptionError, PhotoError
+from colorhub.metadata import Metadata, jpeg_head, png_head
+from colorhub.originals import Original, reason, strips
 from colorhub.photos import ending, whole
 
 PROFILES = ("srgb", "p3")
-_DEEP = (".png", ".tif", ".tiff", ".ppm")  # formats that carry 16 bits a channel
+_DEEP = (".png", ".tif", ".tiff", ".ppm", ".pgm")  # formats that carry 16 bits a channel
 _CLEAR = (".png", ".tif", ".tiff", ".webp", ".avif")  # formats that carry transparency
 _NAMES = {"exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "comments": "comments"}
 _HOLDS: dict[str, tuple[str, ...]] = dict.fromkeys((".webp", ".avif"), ("exif", "xmp"))
@@ -50,8 +53,11 @@ def encode(
     XMP. Returns warnings: what the format cannot hold. Raises OptionError for a profile that is
     none.
     """
-    metadata = original.metadata.noting(note) if note else original.metadata
-    alpha, warnings = original.alpha, []
+    metadata, alpha, warnings = original.metadata, original.alpha, []
+    if note:
+        metadata = metadata.noting(note)
+        if metadata is original.metadata:
+            warnings.append("its XMP is damaged: no note is put into it")
     deep = levels.dtype == np.uint16 and suffix in _DEEP
     if levels.dtype == np.uint16 and not deep:
         warnings.append(f"{suffix} files have 8 bits a channel, of its 16")
@@ -59,28 +65,89 @@ def encode(
         warnings.append(f"{suffix} files have no transparency: it is laid on white")
         levels, alpha = _on_white(levels, alpha), None
     image = _converted(_image(levels, alpha, deep), profile)
-    if suffix in (".jpg", ".jpeg"):
-        content = image.jpegsave_buffer(Q=95, subsample_mode="off", keep="icc")
-        content, too_long = into_jpeg(content, metadata)
-        warnings += [f"its {name} is longer than a JPEG can hold" for name in too_long]
-        part.write_bytes(content)
-    elif suffix == ".png":
-        part.write_bytes(into_png(image.pngsave_buffer(keep="icc"), metadata))
-    elif suffix in (".tif", ".tiff"):
-        image = image.copy(**_per_millimetre(metadata))
-        options = {"compression": "deflate", "level": 1, "predictor": "horizontal"}
-        image.tiffsave(os.fsencode(part), keep="icc", **options)
-        exif.into_tiff(part, metadata.exif, xmp=metadata.xmp, iptc=metadata.iptc)
-    elif suffix in (".ppm", ".pgm"):
-        most = 65535 if deep else 255
-        with part.open("wb") as file:
-            file.write(f"P6\n{image.width} {image.height}\n{most}\n".encode())
-            file.write(image.numpy().astype(">u2" if deep else "u1").tobytes())
-    else:
-        _by_pillow(image, part, suffix, metadata)
+    try:
+        warnings += _save(image, part, suffix, metadata)
+    except pyvips.Error as error:
+        raise PhotoError(f"The result cannot be a {suffix} file{reason(error)}.") from None
     held = _HOLDS.get(suffix, ("exif", "xmp", "iptc", "comments"))
     lost = [name for name in _NAMES if getattr(metadata, name) and name not in held]
     return (*warnings, *(f"{suffix} files cannot hold its {_NAMES[name]}" for name in lost))
+
+
+def _save(image: pyvips.Image, part: Path, suffix: str, metadata: Metadata) -> list[str]:
+    """Write a picture in the format of a suffix; warnings."""
+    warnings: list[str] = []
+    if suffix in (".jpg", ".jpeg"):
+
+        def jpeg(head: bytes) -> bytes:
+            made, too_long = jpeg_head(head, metadata)
+            warnings.extend(f"its {name} is longer than a JPEG can hold" for name in too_long)
+            return made
+
+        with _spliced(part, lambda content: 20 * (len(content) >= 20), jpeg) as target:
+            image.jpegsave_target(target, Q=95, subsample_mode="off", keep="icc")
+    elif suffix == ".png":
+        with _spliced(part, _before_pixels, partial(png_head, metadata=metadata)) as target:
+            image.pngsave_target(target, keep="icc")
+    elif suffix in (".tif", ".tiff"):
+        image = image.copy(**_per_millimetre(metadata))
+        options = {"compression": "deflate", "level": 1, "predictor": "horizontal"}
+        with part.open("wb"):  # says why it cannot be written, if so
+            pass
+        image.tiffsave(os.fsencode(part), keep="icc", resunit="inch", **options)
+        sized = metadata.dpi is not None
+        exif.into_tiff(part, metadata.exif, xmp=metadata.xmp, iptc=metadata.iptc, sized=sized)
+    elif suffix in (".ppm", ".pgm"):
+        most, form = (65535, ">u2") if image.format == "ushort" else (255, "u1")
+        with part.open("wb") as file:
+            file.write(f"P6\n{image.width} {image.height}\n{most}\n".encode())
+            for strip in strips(image):
+                file.write(strip.astype(form).tobytes())
+    else:
+        _by_pillow(image, part, suffix, metadata)
+    return warnings
+
+
+@contextmanager
+def _spliced(
+    part: Path, length: Callable[[bytes], int], changed: Callable[[bytes], bytes]
+) -> Iterator[pyvips.TargetCustom]:
+    """A file to write to, of which the head is changed on its way.
+
+    `length` says of the first bytes how many the head has, and 0 as long as it is not whole.
+    """
+    head, done, trouble = b"", False, None
+
+    with part.open("wb") as file:
+
+        def write(content: Any) -> int:
+            nonlocal head, done, trouble
+            try:
+                if done:
+                    file.write(content)
+                else:
+                    head += bytes(content)
+                    if size := length(head):
+                        file.write(changed(head[:size]) + head[size:])
+                        done = True
+            except OSError as error:  # which must not pass through libvips
+                trouble = error
+                return -1
+            return len(content)
+
+        target = pyvips.TargetCustom()
+        target.on_write(write)
+        try:
+            yield target
+        except pyvips.Error:
+            if trouble is not None:
+                raise trouble from None
+            raise
+
+
+def _before_pixels(png: bytes) -> int:
+    """Where the first chunk of pixels of a PNG file begins; 0 if it does not yet."""
+    return max(png.find(b"IDAT") - 4, 0)
 
 
 def _image(levels: np.ndarray, alpha: np.ndarray | None, deep: bool) -> pyvips.Image:
@@ -125,12 +192,13 @@ def _converted(image: pyvips.Image, profile: str) -> pyvips.Image:
         )
     depth = 16 if image.format == "ushort" else 8
     try:
+        image.crop(0, 0, 1, 1).icc_transform(profile, embedded=True).copy_memory()
         converted = image.icc_transform(profile, embedded=True, intent="relative", depth=depth)
     except pyvips.Error:
         raise OptionError(f"{profile} is no colour profile that pictures can have.") from None
     if converted.bands != image.bands:
         raise OptionError(f"{profile} is no profile of an RGB space.")
-    return converted.copy_memory()
+    return converted
 
 
 def _builtin(profile: str) -> bytes:
@@ -146,12 +214,17 @@ def _by_pillow(image: pyvips.Image, part: Path, suffix: str, metadata: Metadata)
     picture = Image.fromarray(image.numpy())
     options: dict[str, Any] = {"dpi": metadata.dpi} if metadata.dpi else {}
     if suffix in (".webp", ".avif"):
+        tags = metadata.exif
+        if metadata.dpi and not exif.resolution(tags):  # they have no other place for it
+            tags = exif.with_resolution(tags, metadata.dpi)
         icc = bytes(image.get("icc-profile-data"))
-        options |= {"icc_profile": icc, "exif": metadata.exif, "xmp": metadata.xmp, "quality": 95}
+        options |= {"icc_profile": icc, "exif": tags, "xmp": metadata.xmp, "quality": 95}
     if suffix == ".webp":
-        options["exact"] = True  # the colours behind what is transparent
+        options |= {"exact": True, "use_sharp_yuv": True}  # colours behind what is transparent
+        if metadata.lossless:
+            options |= {"lossless": True, "quality": 50}  # which is the encoder's effort
     elif suffix == ".avif":
-        options |= {"subsampling": "4:4:4", "exif": exif.without_orientation(metadata.exif)}
+        options |= {"subsampling": "4:4:4", "exif": exif.without_orientation(tags)}
         if picture.mode == "RGBA":
             options["quality"] = 100  # which keeps transparency as it is
     picture.save(part, Image.registered_extensions()[suffix], **options)

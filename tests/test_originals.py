@@ -1,11 +1,10 @@
 """Photo files in, photo files out: what they hold stays."""
 
 import io
-import json
+import os
 import shutil
 import struct
 import subprocess
-import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -13,10 +12,7 @@ import pytest
 import pyvips
 import torch
 from conftest import make_photo
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from colorhub.color import lightness_of
 from colorhub.colorizer import join
@@ -26,13 +22,20 @@ from colorhub.originals import Original, read
 from colorhub.results import check_profile, write
 
 AB = torch.tensor([9.0, -7.0]).view(1, 2, 1, 1)
-needs_exiftool = pytest.mark.skipif(not shutil.which("exiftool"), reason="needs exiftool")
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not shutil.which(program), reason=f"needs {program}")
+
+
+def run(*words) -> None:
+    subprocess.run([str(word) for word in words], check=True, capture_output=True)
 
 
 def deep(bands: int, form=np.uint16) -> np.ndarray:
     """A photo of 45 x 31 pixels whose low bits matter."""
     fine = np.random.default_rng(0).integers(0, 65536, (31, 45, bands))
-    broad = np.asarray(make_photo(45, 31).resize((45, 31)), int)[..., [0, 1, 2, 0][:bands]] * 257
+    broad = np.asarray(make_photo(45, 31).resize((45, 31)), int)[..., [0, 1, 2, 0, 1][:bands]] * 257
     levels = np.clip(broad + fine // 64, 0, 65535)
     return (levels / 65535).astype(form) if form != np.uint16 else levels.astype(form)
 
@@ -100,8 +103,8 @@ def test_a_photo_of_8_bits_keeps_size_lightness_and_transparency(name, tmp_path)
         assert np.array_equal(again.alpha, np.asarray(photo.getchannel("A")))
     lossy = name.endswith((".jpg", ".avif")) or name == "lossy.webp"
     kept = np.abs(lightness(again) - lightness(original))
-    assert kept.mean() < (1.2 if lossy or name == "lossless.webp" else 0.15)
-    assert lossy or name == "lossless.webp" or kept.max() < 0.5
+    assert kept.mean() < (1.2 if lossy else 0.15)
+    assert lossy or kept.max() < 0.5
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 4])
@@ -228,6 +231,26 @@ def test_a_profile_that_is_none_is_left_aside_with_a_warning(tmp_path, photo):
     assert np.array_equal(original.levels, read(tmp_path / "plain.jpg").levels)
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_colours_of_a_wide_profile_come_as_srgb(bits, tmp_path):
+    levels = deep(4) // (257 if bits == 8 else 1)
+    image = pyvips.Image.new_from_array(levels.astype(f"u{bits // 8}"))
+    image = image.copy(interpretation="srgb" if bits == 8 else "rgb16")
+    # Muted, so that rounding matters little; its transparency has nothing to do with profiles.
+    plain = (
+        (image[:3] * 0.5 + (1 << bits) / 4)
+        .cast(image.format)
+        .copy(interpretation=image.interpretation)
+    )
+    wide = plain.icc_transform("p3", input_profile="srgb", depth=bits).bandjoin(image[3])
+    wide.tiffsave(str(tmp_path / "photo.tif"), keep="icc")
+    original = read(tmp_path / "photo.tif")
+    assert original.bits == bits and np.array_equal(original.alpha, image[3].numpy())
+    most = 65535 / (2**bits - 1)
+    truth = np.moveaxis(plain.numpy().astype(float), 2, 0) * most
+    assert np.abs(original.levels - truth).max() < (1.5 * 257 if bits == 8 else 60)
+
+
 def test_results_come_in_another_working_space_on_request(tmp_path, photo):
     original = read(photo)
     for profile in ("srgb", "p3"):
@@ -240,182 +263,6 @@ def test_results_come_in_another_working_space_on_request(tmp_path, photo):
     for wrong in ("adobe", str(tmp_path / "p3.png")):
         with pytest.raises(OptionError, match=r"colour profile"):
             check_profile(wrong)
-
-
-def described(size=(45, 31)) -> dict:
-    """Metadata for Pillow's encoders: a picture stored turned by 90 degrees."""
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010F], exif[0x013B] = 6, "Kodak", "Großmutter"
-    exif.get_ifd(0x8769).update({0x9003: "1931:05:06 07:08:09", 0xA002: size[0], 0xA003: size[1]})
-    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 12.0, 30.0)})
-    xmp = (
-        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-'
-        b'rdf-syntax-ns#"><rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/"'
-        b' tiff:Orientation="6" tiff:Make="Kodak"/></rdf:RDF></x:xmpmeta>'
-    )
-    return {"exif": exif, "xmp": xmp, "dpi": (300, 600)}
-
-
-@pytest.mark.parametrize("source", ["jpg", "png", "webp"])
-@pytest.mark.parametrize("target", ["jpg", "png", "tif", "webp", "avif"])
-def test_metadata_go_with_the_photo_and_orientation_is_normalised(source, target, tmp_path):
-    about = described()
-    if source == "png":  # Pillow writes XMP into PNG files as a text chunk of its own
-        text = PngInfo()
-        text.add_itxt("XML:com.adobe.xmp", about.pop("xmp").decode())
-        about["pnginfo"] = text
-    stored = make_photo(45, 31)
-    stored.save(tmp_path / f"photo.{source}", **about)
-    original = read(tmp_path / f"photo.{source}")
-    assert original.size == (31, 45)
-    warnings = write(tmp_path / f"result.{target}", color(original), original, note="by me")
-    assert warnings == ()
-    with Image.open(tmp_path / f"result.{target}") as result:
-        tags = result.getexif()
-        assert tags.get(0x0112, 1) == 1
-        assert tags[0x010F] == "Kodak"
-        assert tags.get_ifd(0x8769)[0x9003] == "1931:05:06 07:08:09"
-        assert tags.get_ifd(0x8825)[2] == (48.0, 12.0, 30.0)
-        inner = tags.get_ifd(0x8769)
-        assert (inner[0xA002], inner[0xA003]) == (31, 45)
-        if source != "webp" and target in ("jpg", "png", "tif"):
-            assert tuple(round(float(each)) for each in result.info["dpi"]) == (600, 300)
-        xmp = result.info.get("xmp", b"")
-        xmp = xmp.encode() if isinstance(xmp, str) else xmp
-        assert b'tiff:Orientation="1"' in xmp and b'tiff:Make="Kodak"' in xmp
-        assert b'colorhub:Note="by me"' in xmp
-        assert result.size == (31, 45)
-
-
-def tags_of(path) -> dict[str, str]:
-    shown = subprocess.run(
-        ["exiftool", "-json", "-G1", "-struct", str(path)], capture_output=True, check=True
-    )
-    (tags,) = json.loads(shown.stdout)
-    groups = ("IFD0", "ExifIFD", "GPS", "XMP", "IPTC", "Photoshop", "Canon", "InteropIFD")
-    return {name: value for name, value in tags.items() if name.startswith(groups)}
-
-
-@needs_exiftool
-@pytest.mark.parametrize("name", ["photo.jpg", "photo.tif", "photo.png"])
-def test_exiftool_sees_the_same_metadata_before_and_after(name, tmp_path):
-    path = tmp_path / name
-    make_photo(45, 31).convert("L").save(path)
-    make_photo(16, 12).save(tmp_path / "thumbnail.jpg")
-    words = ["-Make=Canon", "-Model=EOS 5D", "-Artist=Großmutter", "-Copyright=(c) us"]
-    words += ["-DateTimeOriginal=1931:05:06 07:08:09", "-OffsetTimeOriginal=+02:00"]
-    words += ["-ExposureTime=1/250", "-FNumber=2.8", "-ISO=400", "-LensModel=EF 50"]
-    words += ["-GPSLatitude=48.2", "-GPSLatitudeRef=N", "-UserComment=hello", "-XPTitle=Titel"]
-    words += ["-ImageUniqueID=abc", "-SerialNumber=77", "-ImageDescription=Grandma"]
-    words += ["-XMP-dc:Title=A title", "-XMP-dc:Subject=one", "-XMP-dc:Subject=two"]
-    words += ["-XResolution=300", "-YResolution=300", "-Orientation#=8"]
-    words += ["-IPTC:Keywords=album", "-IPTC:Caption-Abstract=Her house"]
-    if name == "photo.jpg":
-        words.append(f"-ThumbnailImage<={tmp_path / 'thumbnail.jpg'}")
-    subprocess.run(["exiftool", "-q", "-overwrite_original", *words, str(path)], check=True)
-    original = read(path)
-    assert original.size == (31, 45)
-    write(tmp_path / f"result-{name}", color(original), original)
-    before, after = tags_of(path), tags_of(tmp_path / f"result-{name}")
-    assert len(before) > 20
-    # What describes how the pixels are stored changes with them; orientation is normalised.
-    of_pixels = {"Orientation", "ImageWidth", "ImageHeight", "BitsPerSample", "Compression"}
-    of_pixels |= {"PhotometricInterpretation", "StripOffsets", "SamplesPerPixel", "RowsPerStrip"}
-    of_pixels |= {"StripByteCounts", "PlanarConfiguration", "YCbCrPositioning", "Predictor"}
-    of_pixels |= {"CurrentIPTCDigest", "ResolutionUnit", "XResolution", "YResolution"}
-    for tag, value in before.items():
-        if tag.split(":")[1] not in of_pixels:
-            assert after.get(tag) == value, tag
-    assert after["IFD0:Orientation"] == "Horizontal (normal)"
-    seen = subprocess.run(["exiftool", "-b", "-ThumbnailImage", tmp_path / f"result-{name}"],
-                          capture_output=True, check=True)  # fmt: skip
-    assert seen.stdout == b""
-    check = subprocess.run(
-        ["exiftool", "-validate", "-warning", "-a", tmp_path / f"result-{name}"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert "Error" not in check.stdout
-
-
-def test_comments_of_png_and_jpeg_files_stay(tmp_path, photo):
-    text = PngInfo()
-    text.add_text("Title", "Großmutter", zip=True)
-    photo.save(tmp_path / "photo.png", pnginfo=text)
-    photo.save(tmp_path / "photo.jpg", comment="from a scanner")
-    for name in ("photo.png", "photo.jpg"):
-        original = read(tmp_path / name)
-        write(tmp_path / f"result-{name}", color(original), original)
-    with Image.open(tmp_path / "result-photo.png") as result:
-        assert result.text["Title"] == "Großmutter"
-    with Image.open(tmp_path / "result-photo.jpg") as result:
-        assert result.info["comment"] == b"from a scanner"
-
-
-def test_what_a_format_cannot_hold_is_said(tmp_path, photo):
-    about = Metadata(exif=b"II*\0\x08\0\0\0\0\0\0\0\0\0", xmp=b"<x/>", iptc=b"\x1c\x02\x19\0\x01a")
-    original = replace(read(photo), metadata=about, alpha=np.zeros(photo.size[::-1], np.uint8))
-    warnings = write(tmp_path / "photo.bmp", color(original), original)
-    assert len(warnings) == 4 and "transparency" in warnings[0] and "EXIF" in warnings[1]
-    assert np.asarray(Image.open(tmp_path / "photo.bmp")).min() == 255  # all was transparent
-    long = replace(original, alpha=None, metadata=Metadata(xmp=b"x" * 70_000))
-    assert "XMP is longer" in write(tmp_path / "photo.jpg", color(original), long)[0]
-
-
-def saved(kind: str, photo: Image.Image) -> bytes:
-    whole = io.BytesIO()
-    options = {"exif": described()["exif"]} if kind in ("JPEG", "PNG", "WEBP", "TIFF") else {}
-    photo.save(whole, kind, **options)
-    return whole.getvalue()
-
-
-KINDS = ["JPEG", "PNG", "TIFF", "WEBP", "AVIF", "BMP", "PPM", "GIF"]
-
-
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "GIF"])
-def test_a_truncated_photo_is_refused_and_salvaged_where_it_can_be(kind, tmp_path):
-    file = io.BytesIO()
-    make_photo(200, 300).save(file, kind)
-    whole = file.getvalue()
-    cut = whole[: len(whole) * 3 // 5]
-    with pytest.raises(PhotoError) as caught:
-        read(cut)
-    assert "\n" not in str(caught.value)
-    if kind in ("JPEG", "PNG"):
-        part = read(cut, salvage=True)
-        top = np.asarray(part.picture(), int)[:60]
-        assert np.abs(top - np.asarray(read(whole).picture(), int)[:60]).max() <= 3
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "PPM"])
-def test_a_bomb_is_refused_from_its_header(kind):
-    content = bytearray(saved(kind, Image.new("L", (8, 8))))
-    if kind == "PNG":
-        content[16:24] = (30_000).to_bytes(4, "big") * 2
-        content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
-    elif kind == "JPEG":
-        place = content.index(b"\xff\xc0") + 5
-        content[place : place + 4] = (60_000).to_bytes(2, "big") * 2
-    elif kind == "TIFF":
-        for tag in (256, 257):
-            place = content.index(struct.pack("<HHI", tag, 4, 1)) + 8
-            content[place : place + 4] = (60_000).to_bytes(4, "little")
-    elif kind == "BMP":
-        content[18:26] = (30_000).to_bytes(4, "little") * 2
-    else:
-        content = bytearray(b"P5\n30000 30000\n255\n" + bytes(64))
-    with pytest.raises(PhotoError, match="megapixels"):
-        read(bytes(content))
-
-
-def test_what_is_no_photo_is_refused_in_one_sentence(tmp_path):
-    (tmp_path / "text.jpg").write_text("not a photo")
-    (tmp_path / "empty.png").touch()
-    (tmp_path / "page.jpg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
-    for name, message in {"text.jpg": "not a photo", "empty.png": "not a photo",
-                          "page.jpg": "not a photo", "absent": "no such file",
-                          ".": "folder"}.items():  # fmt: skip
-        with pytest.raises(PhotoError, match=message):
-            read(tmp_path / name)
 
 
 def test_names_are_only_names(tmp_path, photo):
@@ -432,24 +279,131 @@ def test_heic_names_the_extra(monkeypatch):
         read(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_damaged_file_is_a_photo_or_our_error(kind, photo):
-    whole = saved(kind, photo.resize((24, 16)))
+MAGICK = {  # what ImageMagick writes, its options, and how many channels and bits it has
+    "clear.bmp": (["-alpha", "set"], 3, 8),
+    "ascii.ppm": (["-depth", "16", "-compress", "none"], 3, 16),
+    "photo.pam": (["-depth", "8"], 3, 8),
+    "deep.pam": (["-depth", "16"], 3, 16),
+    "12bits.tif": (["-colorspace", "gray", "-depth", "12", "-compress", "none"], 1, 16),
+    "zstd.tif": (["-depth", "8", "-compress", "zstd"], 3, 8),
+    "white.tif": (
+        ["-colorspace", "gray", "-depth", "8", "-define", "quantum:polarity=min-is-white"],
+        1,
+        8,
+    ),
+    "fax.tif": (["-monochrome", "-compress", "Group4"], 1, 8),
+    "big.tif": (["-endian", "MSB", "-depth", "16"], 3, 16),
+    "arithmetic.jpg": (["-quality", "100", "-define", "jpeg:arithmetic-coding=true"], 3, 8),
+}
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(st.data())
-    def try_damage(data):
-        content = bytearray(whole)
-        for _ in range(data.draw(st.integers(1, 8))):
-            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-        cut = data.draw(st.integers(len(content) // 2, len(content)))
-        for salvage in (False, True):
-            try:
-                original = read(bytes(content[:cut]), salvage=salvage)
-            except PhotoError as error:
-                assert "\n" not in str(error)
-            else:
-                assert original.levels.dtype in (np.uint8, np.uint16)
-                assert original.picture().mode in ("L", "RGB")
 
-    try_damage()
+@needs("convert")
+@pytest.mark.parametrize("name", MAGICK)
+def test_what_imagemagick_writes_is_read_as_it_reads_it(name, tmp_path):
+    options, bands, bits = MAGICK[name]
+    save_by_vips(deep(3), tmp_path / "photo.png")
+    source = f"TIFF64:{tmp_path / name}" if name == "big.tif" else tmp_path / name
+    run("convert", tmp_path / "photo.png", *options, source)
+    run("convert", tmp_path / name, "-depth", "16", "-alpha", "off", tmp_path / "truth.png")
+    original, truth = read(tmp_path / name), read(tmp_path / "truth.png")
+    assert (len(original.levels), original.bits) == (bands, bits)
+    assert np.abs(lightness(original) - lightness(truth)).max() < 0.3
+
+
+@needs("tiffcp")
+def test_planes_in_tiles_are_read_by_another_decoder(tmp_path, photo):
+    photo.save(tmp_path / "photo.tif")
+    run("tiffcp", "-p", "separate", "-t", "-w", "16", "-l", "16",
+        tmp_path / "photo.tif", tmp_path / "tiles.tif")  # fmt: skip
+    assert np.array_equal(np.asarray(read(tmp_path / "tiles.tif").picture()), np.asarray(photo))
+
+
+@needs("convert")
+def test_luma_and_chroma_are_not_taken_for_rgb(tmp_path, photo):
+    photo.save(tmp_path / "photo.png")
+    options = ["-colorspace", "YCbCr", "-compress", "none"]
+    run("convert", tmp_path / "photo.png", *options, tmp_path / "photo.tif")
+    with pytest.raises(PhotoError, match="save it as RGB"):
+        read(tmp_path / "photo.tif")
+
+
+TURNS = [None, None, "FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM",
+         "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"]  # fmt: skip
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("kind", ["png", "tif", "webp", "avif"])
+def test_all_orientations_come_upright(turn, kind, tmp_path):
+    stored, exif = make_photo(46, 32), Image.Exif()
+    exif[0x0112] = turn
+    stored.putalpha(Image.radial_gradient("L").resize(stored.size))
+    options = {"lossless": True} if kind == "webp" else {"quality": 100, "subsampling": "4:4:4"}
+    stored.save(tmp_path / f"photo.{kind}", exif=exif, **options)
+    upright = stored.transpose(Image.Transpose[TURNS[turn]]) if TURNS[turn] else stored
+    original = read(tmp_path / f"photo.{kind}")
+    assert np.array_equal(original.alpha, np.asarray(upright.getchannel("A")))
+    truth = np.moveaxis(np.asarray(upright.convert("RGB"), int), 2, 0)
+    assert np.abs(original.levels - truth).max() <= (6 if kind == "avif" else 0)
+
+
+def test_exif_does_not_turn_an_avif_again(tmp_path, photo):
+    exif = Image.Exif()
+    exif[0x0113] = 6  # which becomes its orientation once Pillow has written it
+    photo.save(tmp_path / "photo.avif", exif=exif)
+    content = (tmp_path / "photo.avif").read_bytes()
+    assert content.count(b"\x01\x13\0\x03\0\0\0\x01\0\x06") == 1
+    turned = content.replace(b"\x01\x13\0\x03", b"\x01\x12\0\x03")
+    assert read(turned).size == photo.size
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@needs("heif-enc")
+def test_heic_comes_with_its_metadata(mode, tmp_path):
+    photo = make_photo(48, 32).convert(mode)
+    photo.save(tmp_path / "photo.png", exif=b"")
+    run("heif-enc", "-q", "95", tmp_path / "photo.png", "-o", tmp_path / "photo.heic")
+    original = read(tmp_path / "photo.heic")
+    assert original.size == (48, 32) and original.metadata == Metadata()
+    assert (original.alpha is not None) == (mode == "RGBA")
+    truth = np.asarray(photo.convert("RGB").convert("L"), float)
+    assert np.abs(np.asarray(original.picture().convert("L"), float) - truth).mean() < 4
+
+
+def test_a_film_is_not_called_a_heic_photo():
+    with pytest.raises(PhotoError, match="not a photo"):
+        read(b"\0\0\0\x18ftypisom\0\0\0\0isomavc1" + bytes(64))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_of_what_is_beside_the_colours_the_first_is_transparency(bits, tmp_path):
+    levels = (deep(5) if bits == 16 else deep(5) // 257).astype(f"u{bits // 8}")
+    space = "rgb16" if bits == 16 else "srgb"
+    image = pyvips.Image.new_from_array(levels).copy(interpretation=space)
+    image.tiffsave(str(tmp_path / "photo.tif"))
+    original = read(tmp_path / "photo.tif")
+    assert np.array_equal(original.levels, np.moveaxis(levels[..., :3], 2, 0))
+    assert np.array_equal(original.alpha, levels[..., 3])
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "photo.jpg")
+    with pytest.raises(PhotoError, match="is no file"):
+        read(tmp_path / "photo.jpg")
+
+
+@pytest.mark.parametrize("ending", ["tif", "png", "jpg", "webp", "ppm"])
+def test_a_place_that_cannot_be_written_is_named(ending, tmp_path, photo):
+    original = read(photo)
+    (tmp_path / "file").touch()
+    with pytest.raises(PhotoError, match="cannot be written"):
+        write(tmp_path / "file" / f"photo.{ending}", color(original), original)
+    with pytest.raises(PhotoError, match="cannot"):
+        write(tmp_path / f"{'x' * 300}/photo.{ending}", color(original), original)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "webp"])
+def test_a_picture_that_is_too_long_for_a_format_is_refused(ending, tmp_path):
+    long = Original(np.zeros((1, 2, 70_000), np.uint8))
+    with pytest.raises(PhotoError, match="cannot be"):
+        write(tmp_path / f"long.{ending}", color(long), long)
+    assert list(tmp_path.iterdir()) == []
