@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # likewise by torch, see cli.main
 
 import gradio as gr
 

@@ -448,7 +448,42 @@ class Export:
         return 0
 
 
-COMMANDS = (Colorize, Compare, Variants, Evaluate, Publish, App, Export)
+@dataclass(frozen=True)
+class Leaderboard:
+    """Rank variants by the votes of the app's blind test, with 95 % intervals.
+
+    example: colorhub leaderboard votes.jsonl
+    """
+
+    votes: Positional[tuple[Path, ...]]
+    """Files of votes, or folders of *.jsonl files."""
+    resamples: int = 1000
+    """Drawings of the votes that the intervals are made of."""
+    seed: int = 0
+    """Of the drawings."""
+    json: bool = False
+    """As JSON."""
+
+    def run(self) -> int:
+        from colorhub import votes
+
+        if not self.votes:
+            raise OptionError("Name at least one file or folder of votes.")
+        if self.resamples < 2:
+            raise OptionError(f"--resamples is {self.resamples}; it must be 2 or more.")
+        found, complaints = votes.read(self.votes)
+        for complaint in complaints:
+            _complain(complaint)
+        places = votes.leaderboard(found, resamples=self.resamples, seed=self.seed)
+        if self.json:
+            print(json.dumps(votes.facts(places), indent=2))
+        else:
+            print(votes.markdown(places))
+            print(f"\nSorted by the lower bound; preliminary: below {votes.PRELIMINARY} votes.")
+        return 1 if complaints else 0
+
+
+COMMANDS = (Colorize, Compare, Variants, Evaluate, Publish, App, Export, Leaderboard)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -465,6 +500,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # names of files may hold bytes that are no text
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # torch reads it when it is imported. Its threads would else keep a core busy while they wait,
+    # which takes many times as long where other programs need that core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return command.run()
     except OptionError as error:

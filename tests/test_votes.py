@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from colorhub import DataError
+from colorhub.cli import main
 from colorhub.votes import CHOICES, REAL, Vote, append, leaderboard, markdown, read
 
 VOTE = Vote("ab" * 32, ("natural", "cwgan"), ("1234567890", "abcdefabcd"), "first", "0.1.0")
@@ -96,3 +97,16 @@ def test_lines_that_are_no_votes_are_named(tmp_path):
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(DataError, match="no votes"):
         read([tmp_path / "empty.jsonl"])
+
+
+def test_the_command_ranks_votes_of_files(tmp_path, capsys):
+    for vote in simulated({"a": 3.0, "b": 1.0}, 200):
+        append(tmp_path / "votes.jsonl", vote)
+    assert main(["leaderboard", str(tmp_path / "votes.jsonl")]) == 0
+    table = capsys.readouterr().out
+    assert table.index("| a |") < table.index("| b |")
+    assert main(["leaderboard", str(tmp_path), "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert first["name"] == "a" and first["low"] > second["high"] and not first["preliminary"]
+    assert main(["leaderboard", str(tmp_path / "absent")]) == 1
+    assert "no such file" in capsys.readouterr().err
