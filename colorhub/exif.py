@@ -118,12 +118,12 @@ def with_resolution(exif: bytes, dpi: tuple[float, float]) -> bytes:
 def resolution(exif: bytes) -> tuple[float, float] | None:
     """Pixels per inch across and down by an EXIF block; None if it does not say."""
     tags = _all_tags(io.BytesIO(exif))
-    with suppress(struct.error, KeyError, TypeError, ZeroDivisionError):
-        across, down = (struct.unpack("<II", tags[tag][2]) for tag in (282, 283))
-        unit = int.from_bytes(tags.get(296, (3, 1, b"\2"))[2], "little")
-        inch = {2: 1, 3: 2.54}[unit]  # of an inch or a centimetre, and not of an unknown length
-        dpi = (across[0] / across[1] * inch, down[0] / down[1] * inch)
-        return dpi if min(dpi) > 0 else None
+    across, down, unit = (_content_of(tags, tag) for tag in (282, 283, 296))
+    with suppress(struct.error, ZeroDivisionError):
+        each = [above / below for above, below in map(struct.Struct("<II").unpack, (across, down))]
+        # Of an inch, which is the default, or a centimetre; of another length nothing is known.
+        inch = {2: 1.0, 3: 2.54}.get(int.from_bytes(unit or b"\2", "little"), 0.0)
+        return (each[0] * inch, each[1] * inch) if min(each) * inch > 0 else None
     return None
 
 
@@ -153,8 +153,8 @@ def is_bomb(file: BinaryIO) -> bool:
 def holds_luma(file: BinaryIO) -> bool:
     """Whether a TIFF file stores luma and chroma but no JPEG: libvips takes them for RGB."""
     tags = _all_tags(file)
-    photometric, compression = (tags.get(tag, (3, 1, b"\1\0")) for tag in (262, 259))
-    return photometric[2] == b"\6\0" and compression[2] not in (b"\6\0", b"\7\0")
+    jpeg = _content_of(tags, 259) in (b"\6\0", b"\7\0")
+    return _content_of(tags, 262) == b"\6\0" and not jpeg
 
 
 def into_tiff(
@@ -235,6 +235,12 @@ def _reader(file: BinaryIO) -> tuple["_Reader | None", int]:
         order, start = _head(head)
         return _Reader(file, order, wide=False), start
     return None, 0
+
+
+def _content_of(tags: Tags, tag: int) -> bytes:
+    """A tag's value; empty if it is not there."""
+    value = tags.get(tag)
+    return value[2] if isinstance(value, tuple) else b""
 
 
 class _Reader:

@@ -25,6 +25,7 @@ _IPTC_RESOURCE = 0x0404
 _LONGEST = 1 << 24  # bytes of a text
 _ALL_TEXTS = 1 << 26  # bytes of all texts together: packed ones may be bombs
 _COMMENTS = 1000  # the first of a file
+_CHUNKS = 20_000  # of a PNG file besides its pixels: its decoder's time grows with their square
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns# "
 _EMPTY_XMP = (
     b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>'
@@ -229,6 +230,17 @@ def _joined(xmp: bytes, more: bytes) -> bytes | None:
     inside = more[other.inside : other.end] if other.end >= other.inside else b""
     joined = main.with_inside(xmp, inside)
     return joined if _rdf(joined) else None
+
+
+def is_png_bomb(file: BinaryIO) -> bool:
+    """Whether a PNG file has so many chunks besides its pixels that decoders take minutes."""
+    file.seek(8)
+    others = 0
+    while others <= _CHUNKS and len(head := file.read(8)) == 8:
+        size, kind = struct.unpack(">I4s", head)
+        others += kind != b"IDAT"
+        file.seek(size + 4, os.SEEK_CUR)
+    return others > _CHUNKS
 
 
 def in_png(file: BinaryIO) -> Found:

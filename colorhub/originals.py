@@ -6,10 +6,16 @@ the formats that it lacks); the levels between them are always sRGB's.
 """
 
 import functools
+import importlib.util
 import io
+import json
 import logging
 import os
+import shutil
 import stat
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -24,7 +30,16 @@ from colorhub import exif
 from colorhub.color import encode
 from colorhub.errors import PhotoError
 from colorhub.icc import grey_light
-from colorhub.metadata import Found, Metadata, in_jpeg, in_png, in_utf8, iptc_of, webp_is_lossless
+from colorhub.metadata import (
+    Found,
+    Metadata,
+    in_jpeg,
+    in_png,
+    in_utf8,
+    iptc_of,
+    is_png_bomb,
+    webp_is_lossless,
+)
 from colorhub.photos import FORMATS, Photo, deep_pnm, explaining, open_photo, stored_levels
 
 MAX_MEGAPIXELS = 256
@@ -37,6 +52,28 @@ _FORMS = {"uchar": np.uint8, "ushort": np.uint16}
 _STRIP = 1 << 18  # pixels decoded at a time: they fit the processor's cache
 
 _Opened: TypeAlias = tuple[pyvips.Image, Metadata, tuple[str, ...]]
+_PATIENCE = 120  # seconds that a HEIC decoder may take
+_HEIF = """
+import io, json, sys
+sys.path = [place for place in sys.path if place]  # no modules from wherever this happens to run
+import numpy as np
+import pi_heif
+try:
+    whole = io.BytesIO(sys.stdin.buffer.read())
+    opened = pi_heif.open_heif(whole, convert_hdr_to_8bit=False)
+    told, (width, height) = {"size": opened.size}, opened.size
+    if width * height <= int(sys.argv[1]):
+        levels = np.array(opened)[:, :width].reshape(height, width, -1)
+        if levels.dtype == np.uint16:  # it fills up with zeros: white stays white
+            levels |= levels >> opened.info["bit_depth"]
+        told |= {"shape": levels.shape, "form": levels.dtype.str}
+        told |= {key: (opened.info.get(key) or b"").hex() for key in ("exif", "xmp", "icc_profile")}
+except Exception as error:
+    told = {"error": str(error)}
+sys.stdout.buffer.write(json.dumps(told).encode() + b"\\n")
+if "shape" in told:
+    sys.stdout.buffer.write(np.ascontiguousarray(levels))
+"""
 
 logging.getLogger("pyvips").addHandler(logging.NullHandler())  # their warnings are no errors
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -85,8 +122,7 @@ def read(photo: Photo, *, salvage: bool = False) -> Original:
         return Original(planes_of(open_photo(photo)))
     with explaining(photo) as name:
         kind = _kind(_head(photo, 64))
-        if kind == "tiff":
-            _check_tags(photo, name)
+        _check_structure(photo, kind, name)
         try:
             return _decoded(*_opened(photo, kind, name, salvage), name, salvage)
         except pyvips.Error as error:
@@ -184,12 +220,17 @@ def _check_size(width: int, height: int, name: str) -> None:
         )
 
 
-def _check_tags(photo: Any, name: str) -> None:
+def _check_structure(photo: Any, kind: str, name: str) -> None:
+    """Refuse what decoders would work on for long, or take for something else."""
+    if kind not in ("tiff", "png"):
+        return
     with _file(photo) as file:
-        if exif.is_bomb(file):
+        if kind == "tiff" and exif.is_bomb(file):
             raise PhotoError(f"{name} has tags that are longer than it is: take another copy.")
-        if exif.holds_luma(file):
+        if kind == "tiff" and exif.holds_luma(file):
             raise PhotoError(f"{name} stores colours as bare luma and chroma: save it as RGB.")
+        if kind == "png" and is_png_bomb(file):
+            raise PhotoError(f"{name} has thousands of notes beside its pixels: save it anew.")
 
 
 def _decoded(
@@ -257,8 +298,11 @@ def _parted(image: pyvips.Image, name: str) -> tuple[pyvips.Image, pyvips.Image 
         raise PhotoError(f"{name} has {image.bands} channels: save it as grey, RGB or CMYK.")
     if image.bands <= bands:
         return image, None
-    alpha = image[bands]
-    return image.extract_band(0, n=bands), alpha if alpha.format in _FORMS else alpha.cast("ushort")
+    if image.format not in _FORMS:
+        raise PhotoError(
+            f"{name} has transparency beside colours that are not RGB: save it as RGB."
+        )
+    return image.extract_band(0, n=bands), image[bands]
 
 
 def _standard(image: pyvips.Image, name: str) -> tuple[pyvips.Image, tuple[str, ...]]:
@@ -404,28 +448,44 @@ def _by_pillow(photo: Any, kind: str, name: str) -> _Opened:
 
 
 def _by_heif(photo: Any, name: str) -> _Opened:
-    try:
-        import pi_heif
-    except ImportError:
+    """HEIC, in a process of its own: its decoder may crash on damaged files."""
+    if importlib.util.find_spec("pi_heif") is None:
         raise PhotoError(
             f"{name} is a HEIC photo: pip install 'colorhub[heic]' to read such files."
-        ) from None
-    with _file(photo) as file:
-        opened = pi_heif.open_heif(file, convert_hdr_to_8bit=False)
-        width, height = opened.size
-        _check_size(width, height, name)
-        levels = np.array(opened)[:, :width]  # its own memory goes with it
-    if levels.dtype == np.uint16:
-        levels |= levels >> opened.info["bit_depth"]  # it fills up with zeros: white stays white
-    image = _labelled(levels.reshape(*levels.shape[:2], -1))
-    info = opened.info
+        )
+    command = [sys.executable, "-c", _HEIF, str(int(MAX_MEGAPIXELS * 1e6))]
+    with (
+        _file(photo) as file,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as child,
+    ):
+        assert child.stdin and isinstance(child.stdout, io.BufferedReader)
+        clock = threading.Timer(_PATIENCE, child.kill)
+        clock.start()
+        try:
+            with suppress(BrokenPipeError):
+                shutil.copyfileobj(file, child.stdin)
+                child.stdin.close()
+            told = json.loads(child.stdout.readline() or b'{"error": "its decoder crashed"}')
+            if error := told.get("error"):
+                raise ValueError(error)
+            width, height = told["size"]
+            _check_size(width, height, name)
+            levels = np.empty(told["shape"], told["form"])
+            if child.stdout.readinto(levels.data) != levels.nbytes:
+                raise ValueError("its decoder crashed")
+        finally:
+            clock.cancel()
+            child.kill()
+    image = _labelled(levels)
     # The picture comes upright already, whatever its EXIF says.
     image.set_type(pyvips.GValue.gint_type, "orientation", 1)
-    if profile := info.get("icc_profile"):
+    tags, xmp, profile = (bytes.fromhex(told[key]) for key in ("exif", "xmp", "icc_profile"))
+    if profile:
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
-    tags = (info.get("exif") or b"").removeprefix(b"Exif\0\0")
-    dpi = exif.resolution(tags)
-    return image, Metadata(tags, in_utf8(info.get("xmp") or b""), dpi=dpi), ()
+    tags = tags.removeprefix(b"Exif\0\0")
+    return image, Metadata(tags, in_utf8(xmp), dpi=exif.resolution(tags)), ()
 
 
 def reason(error: pyvips.Error) -> str:

@@ -68,6 +68,8 @@ def encode(
     try:
         warnings += _save(image, part, suffix, metadata)
     except pyvips.Error as error:
+        with part.open("ab") as file:  # a full disk says so, which libvips does not
+            file.write(bytes(1 << 16))
         raise PhotoError(f"The result cannot be a {suffix} file{reason(error)}.") from None
     held = _HOLDS.get(suffix, ("exif", "xmp", "iptc", "comments"))
     lost = [name for name in _NAMES if getattr(metadata, name) and name not in held]

@@ -14,6 +14,7 @@ import torch
 from conftest import make_photo
 from PIL import Image
 
+from colorhub import originals
 from colorhub.color import lightness_of
 from colorhub.colorizer import join
 from colorhub.errors import OptionError, PhotoError
@@ -367,6 +368,13 @@ def test_heic_comes_with_its_metadata(mode, tmp_path):
     assert (original.alpha is not None) == (mode == "RGBA")
     truth = np.asarray(photo.convert("RGB").convert("L"), float)
     assert np.abs(np.asarray(original.picture().convert("L"), float) - truth).mean() < 4
+
+
+def test_a_decoder_of_heic_that_crashes_is_an_error(monkeypatch):
+    crash = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    monkeypatch.setattr(originals, "_HEIF", crash)
+    with pytest.raises(PhotoError, match="its decoder crashed"):
+        read(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(1 << 20))
 
 
 def test_a_film_is_not_called_a_heic_photo():
