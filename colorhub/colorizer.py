@@ -293,6 +293,9 @@ def join(
     _, height, width = levels.shape
     down = _bicubic(ab.shape[2], height)  # (H, h)
     across = (ab[0] * strength) @ _bicubic(ab.shape[3], width).T  # (2, h, W)
+    used = down.numpy() != 0
+    first = used.argmax(1).tolist()
+    last = (down.shape[1] - 1 - used[:, ::-1].argmax(1)).tolist()
     depth = {None: levels.dtype, 8: np.uint8, 16: np.uint16}[bits]
     result = torch.from_numpy(np.empty((3, height, width), depth))
     rows = max(1, STRIP // width)
@@ -302,10 +305,9 @@ def join(
         strip = torch.from_numpy(levels[:, top : top + rows])
         if len(strip) == 3 and torch.equal(strip[0], strip[1]) and torch.equal(strip[1], strip[2]):
             strip = strip[:1]  # grey, which takes less time
-        weights = down[top : top + rows]
-        near = weights.any(dim=0).nonzero()  # rows of ab that have a part in this strip
-        first, last = int(near[0]), int(near[-1]) + 1
-        colors = torch.matmul(weights[:, first:last], across[:, first:last])
+        bottom = min(top + rows, height)
+        some = slice(first[top], last[bottom - 1] + 1)  # rows of ab that have a part in this strip
+        colors = torch.matmul(down[top:bottom, some], across[:, some])
         result[:, top : top + rows] = lab_to_levels(lightness_of(strip), colors, result.dtype)
 
     on_all_cores(paint_strip, range(0, height, rows))
