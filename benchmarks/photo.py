@@ -28,8 +28,8 @@ from colorhub import Colorizer
 from colorhub.album import Album, Settings
 from colorhub.color import lab_to_levels, lightness_of
 from colorhub.colorizer import STRIP, join, on_all_cores
+from colorhub.decoding import read
 from colorhub.journal import Job
-from colorhub.originals import read
 from colorhub.results import write
 
 STAGES = ("decode", "network's input", "network", "join", "encode")

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from colorhub.colorizer import Colorizer, join
+from colorhub.decoding import read
 from colorhub.errors import ColorhubError, PhotoError
 from colorhub.files import sha256
 from colorhub.journal import Job, Report, fingerprint, place_of
-from colorhub.originals import Original, read
+from colorhub.originals import Original
 from colorhub.photos import ending, whole
 from colorhub.results import encode
 

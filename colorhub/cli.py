@@ -225,8 +225,8 @@ class Compare:
 
     def run(self) -> int:
         from colorhub.colorizer import Colorizer
+        from colorhub.decoding import read
         from colorhub.hub import list_variants
-        from colorhub.originals import read
         from colorhub.samples import contact_sheet
 
         names = self.variant or list_variants()
@@ -510,6 +510,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except ColorhubError as error:
         _complain(str(error))
+        return 1
+    except MemoryError:
+        _complain("this does not fit into the memory that the machine, or its limits, leave.")
         return 1
     except KeyboardInterrupt:
         _complain("stopped.")

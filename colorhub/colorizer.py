@@ -17,11 +17,12 @@ from torch import Tensor
 
 from colorhub import cards, hub, weights
 from colorhub.color import lab_to_levels, lightness_of
+from colorhub.decoding import read
 from colorhub.errors import OptionError
 from colorhub.generators import Generator, MobileUNet
 from colorhub.hub import Variant, resolve
 from colorhub.layers import channels_last
-from colorhub.originals import Original, picture_of, planes_of, read
+from colorhub.originals import Original, picture_of, planes_of
 from colorhub.photos import Photo
 from colorhub.results import write
 

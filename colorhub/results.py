@@ -12,9 +12,10 @@ import pyvips
 from PIL import Image
 
 from colorhub import exif
+from colorhub.decoding import reason, strips
 from colorhub.errors import OptionError, PhotoError
 from colorhub.metadata import Metadata, jpeg_head, png_head
-from colorhub.originals import Original, reason, strips
+from colorhub.originals import Original
 from colorhub.photos import ending, whole
 
 PROFILES = ("srgb", "p3")

@@ -20,9 +20,9 @@ from PIL import Image
 from torch import Tensor
 
 from colorhub.colorizer import Colorizer, paint
+from colorhub.decoding import read
 from colorhub.errors import ColorhubError, OptionError, PhotoError, VariantError
 from colorhub.hub import Variant, list_variants, resolve
-from colorhub.originals import read
 from colorhub.photos import save_photo
 
 FAINT = 5.0  # mean chroma in Lab units below which a result looks grey

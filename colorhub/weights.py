@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from colorhub.classifiers import ResNet34
 from colorhub.errors import OptionError, VariantError
@@ -134,10 +135,23 @@ def _build(config: dict[str, Any], folder: Path, kinds: Mapping[str, type[Any]])
                 f"expected {getattr(field.type, '__name__', field.type)}."
             )
     try:
-        with torch.device("meta"):  # no memory for a network whose weights may not be there
+        # No memory for a network whose weights may not be there.
+        with torch.device("meta"), _NothingDrawn():
             return cls(cls.Config(**given))
     except (OptionError, ValueError, RuntimeError) as error:
         raise VariantError(f"{folder / CONFIG}: no {name} can be built so ({error}).") from error
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Weights are not drawn: where they have no memory, it would load torch's compiler."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        options = options or {}
+        if function in (Tensor.normal_, nn.init.normal_):
+            return options.get("tensor", *arguments[:1])
+        return function(*arguments, **options)
 
 
 def _read_weights(

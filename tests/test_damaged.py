@@ -17,8 +17,8 @@ from PIL import Image
 from test_metadata import described
 from test_originals import run
 
+from colorhub.decoding import read
 from colorhub.errors import PhotoError
-from colorhub.originals import read
 
 
 def saved(kind: str, photo: Image.Image) -> bytes:
@@ -166,7 +166,7 @@ _LONG = """
 import random, sys, warnings
 import numpy as np
 from colorhub.errors import PhotoError
-from colorhub.originals import read
+from colorhub.decoding import read
 from colorhub.results import write
 warnings.simplefilter("error")
 seed, rounds = int(sys.argv[1]), int(sys.argv[2])

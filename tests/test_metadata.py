@@ -13,8 +13,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from test_originals import color, needs
 
+from colorhub.decoding import read
 from colorhub.metadata import Metadata, in_utf8
-from colorhub.originals import read
 from colorhub.results import write
 
 

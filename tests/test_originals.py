@@ -14,12 +14,13 @@ import torch
 from conftest import make_photo
 from PIL import Image
 
-from colorhub import originals
+from colorhub import decoding
 from colorhub.color import lightness_of
 from colorhub.colorizer import join
+from colorhub.decoding import read
 from colorhub.errors import OptionError, PhotoError
 from colorhub.metadata import Metadata
-from colorhub.originals import Original, read
+from colorhub.originals import Original
 from colorhub.results import check_profile, write
 
 AB = torch.tensor([9.0, -7.0]).view(1, 2, 1, 1)
@@ -372,7 +373,7 @@ def test_heic_comes_with_its_metadata(mode, tmp_path):
 
 def test_a_decoder_of_heic_that_crashes_is_an_error(monkeypatch):
     crash = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
-    monkeypatch.setattr(originals, "_HEIF", crash)
+    monkeypatch.setattr(decoding, "_HEIF", crash)
     with pytest.raises(PhotoError, match="its decoder crashed"):
         read(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(1 << 20))
 

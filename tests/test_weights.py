@@ -1,9 +1,11 @@
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
-from conftest import make_generator
+from conftest import TINY, make_generator
 from safetensors.torch import load_file, save_file
 
 from colorhub import weights
@@ -154,3 +156,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(VariantError, match="cannot be written"):
         weights.save(make_generator(), tmp_path / "file" / "below")
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def test_loading_does_not_load_torch_s_compiler(tmp_path):
+    for architecture in TINY:
+        weights.save(make_generator(architecture), tmp_path / architecture)
+    code = (
+        "import sys; from pathlib import Path; from colorhub import weights\n"
+        "for folder in Path(sys.argv[1]).iterdir(): weights.load(folder)\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)

@@ -180,7 +180,7 @@ class _Queries(nn.Module):
     def __init__(self, count: int, width: int) -> None:
         super().__init__()
         size = 2 * width
-        self.queries = nn.Parameter(torch.randn(1, count, size) * 0.02)
+        self.queries = nn.Parameter(nn.init.normal_(torch.empty(1, count, size), std=0.02))
         self.narrow = nn.ModuleList(nn.Linear(times * width, size) for times in (4, 3))
         self.layers = nn.ModuleList(
             nn.TransformerDecoderLayer(size, 4, 2 * size, dropout=0.0, batch_first=True)
