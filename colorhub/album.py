@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from colorhub.colorizer import Colorizer, join
-from colorhub.decoding import read
+from colorhub.decoding import check_file, read
 from colorhub.errors import ColorhubError, PhotoError
 from colorhub.files import sha256
 from colorhub.journal import Job, Report, fingerprint, place_of
@@ -119,6 +119,7 @@ class Album:
         try:
             if job.error:
                 raise PhotoError(job.error)
+            check_file(job.photo)
             content = sha256(job.photo)
             if self._done(job, content):
                 return Outcome(job, skipped=True)

@@ -253,12 +253,13 @@ def build() -> gr.Blocks:
     kept = (3600, 4 * 3600)  # look every hour for files older than four
     with gr.Blocks(title="colorhub", analytics_enabled=False, delete_cache=kept) as demo:
         gr.Markdown(HEAD)
-        with gr.Row():
-            with gr.Column(scale=2, min_width=320):
-                choices = _choices(examples)
-            with gr.Column(scale=5, min_width=320):
-                results = _results(examples)
-        _connect(demo, choices, results)
+        with gr.Tabs(), gr.Tab("Compare", id="compare"):
+            with gr.Row():
+                with gr.Column(scale=2, min_width=320):
+                    choices = _choices(examples)
+                with gr.Column(scale=5, min_width=320):
+                    results = _results(examples)
+            _connect(demo, choices, results)
     return demo.queue(max_size=32)
 
 

@@ -107,11 +107,16 @@ def read(photo: Photo, *, salvage: bool = False) -> Original:
 def _head(photo: str | os.PathLike[str] | bytes, size: int) -> bytes:
     if isinstance(photo, bytes):
         return photo[:size]
-    mode = os.stat(photo).st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe may never say anything
-        raise PhotoError(f"{os.fspath(photo)} is no file: save what comes from there first.")
+    check_file(photo)
     with open(photo, "rb") as file:
         return file.read(size)
+
+
+def check_file(photo: str | os.PathLike[str]) -> None:
+    """Raise PhotoError for a pipe or a device, which may never say anything or never end."""
+    mode = os.stat(photo).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise PhotoError(f"{os.fspath(photo)} is no file: save what comes from there first.")
 
 
 def _file(photo: Any) -> BinaryIO:

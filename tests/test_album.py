@@ -594,3 +594,10 @@ def test_an_album_that_is_left_early_stops(colorizer, tmp_path, out):
     assert 0 < len(results(out)) < 12
     assert torch.get_num_threads() == threads
     assert np.all([not name.startswith(".") for name in results(out)])
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path, variant_folder, capsys):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    words = ["colorize", tmp_path / "pipe.jpg", "--output", tmp_path / "out.jpg"]
+    assert colorhub(words, "--variant", variant_folder) == 1
+    assert "is no file" in capsys.readouterr().err
