@@ -15,7 +15,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # likewise by torch, see cl
 
 import gradio as gr
 
-from colorhub import studio
+from colorhub import learn, several, studio
+from colorhub.adjustment import Adjustment
 from colorhub.errors import ColorhubError, OptionError
 from colorhub.hub import list_variants
 from colorhub.look import CSS, legend, note, table, theme
@@ -26,6 +27,7 @@ from colorhub.studio import Colouring, Result, Shown, colours, compared, new_fil
 SCREEN, THUMB = 1280, 480  # pixels of a picture's long side in the large view and in the strip
 COLUMNS = ["name", "revision", "source", "seconds", "remark"]
 SLIDER, GREY, COLOUR, UNSURE = "Slider", "Grey photo", "Coloured photo", "Uncertainty"
+FORMATS = {"As the photo": "", "JPEG": ".jpg", "PNG": ".png", "TIFF": ".tif"}
 UNSEEN = (".tif", ".tiff", ".ppm", ".pgm")  # endings of pictures that browsers do not show
 HEAD = """# colorhub
 Your photo in colour, by several models. Choose a photo and variants, then press Colour it."""
@@ -56,11 +58,12 @@ def variants() -> list[str]:
 
 @_polite
 def colorize(photo: str | None, variant: str, strength: float, seed: int) -> str:
-    """Colour a photo: a picture of its own size, JPEG if it came as one, else PNG."""
+    """Colour a photo: a file of its own size and format, with all that its file holds."""
     _, outcome = next(compared(photo, [variant] if variant else [], seed))
     if isinstance(outcome, str):
         raise OptionError(outcome)
-    return painted(str(photo), outcome, strength)
+    path, _ = studio.taken_home(str(photo), outcome, Adjustment(strength))
+    return path
 
 
 @_polite
@@ -72,7 +75,8 @@ def compare(
     results = [outcome for outcome in outcomes.values() if isinstance(outcome, Result)]
     if not results:
         raise OptionError(" ".join(map(str, outcomes.values())))
-    pictures = [(painted(str(photo), each, strength, SCREEN), each.caption) for each in results]
+    how = Adjustment(strength)
+    pictures = [(painted(str(photo), each, how, SCREEN), each.caption) for each in results]
     return pictures, _rows(outcomes)
 
 
@@ -107,33 +111,37 @@ def _take(upload: dict[str, Any] | None) -> tuple[Any, str]:
 
 
 def _run(
-    upload: dict[str, Any] | None, names: list[str], seed: int, strength: float, view: str
+    upload: dict[str, Any] | None, names: list[str], seed: int, view: str, *look: float
 ) -> Iterator[tuple[Any, ...]]:
-    """Colour the photo, showing each result as it comes."""
+    """Colour the photo, showing each result as it comes; `look` are the sliders of `Adjustment`."""
     photo, seed, nothing = upload["path"] if upload else "", int(seed or 0), gr.skip()
     outcomes: dict[str, Result | str] = {}
     pictures: list[tuple[str, str]] = []
     shown = None
     try:
-        yield note("Colouring."), "", *[nothing] * 8
+        how = Adjustment(*look)
+        yield note("Colouring."), "", *[nothing] * 9
         for name, outcome in compared(photo, names, seed):
             outcomes[name] = outcome
-            first: tuple[Any, ...] = (nothing,) * 5
+            first: tuple[Any, ...] = (nothing,) * 6
             mark: dict[str, Any] = {}
             if isinstance(outcome, Result):
-                pictures.append((painted(photo, outcome, strength, THUMB), outcome.caption))
+                pictures.append((painted(photo, outcome, how, THUMB), outcome.caption))
                 colouring = Colouring(photo, outcome.variant, seed)
                 if shown is None:
-                    shown = Shown(photo, painted(photo, outcome, 0, SCREEN), seed, (colouring,))
-                    first = (colouring, *_stage(shown, colouring, strength, view))
+                    grey = painted(photo, outcome, Adjustment(0), SCREEN)
+                    shown = Shown(photo, grey, seed, (colouring,))
+                    first = (colouring, *_stage(shown, colouring, view, GREY, how))
                     mark = {"selected_index": 0}
                 else:
                     shown = replace(shown, colourings=(*shown.colourings, colouring))
+                begun: dict[str, Any] = {} if len(shown.colourings) > 1 else {"value": GREY}
+                first = (*first[:5], _sides(shown, **begun))
             strip = gr.Gallery(pictures, visible=bool(pictures), **mark)
             said = note(*_said(outcomes, len(set(names))))
             yield said, nothing, strip, table(COLUMNS, _rows(outcomes)), shown, *first
     except ColorhubError as error:
-        yield note(str(error)), *[nothing] * 9
+        yield note(str(error)), *[nothing] * 10
 
 
 def _said(outcomes: dict[str, Result | str], asked: int) -> list[str]:
@@ -148,11 +156,27 @@ def _said(outcomes: dict[str, Result | str], asked: int) -> list[str]:
     return [f"{left} still to come." if left else done, *said]
 
 
-def _stage(shown: Shown, picked: Colouring, strength: float, view: str) -> tuple[Any, ...]:
-    """The picked result, large: over the grey photo with a slider, or one picture alone."""
+def _sides(shown: Shown, **chosen: Any) -> Any:
+    """What a result can be compared with: the grey photo, or another result."""
+    others = [(shown.caption(colours(each)), _key(each)) for each in shown.colourings]
+    return gr.Dropdown([GREY, *others], **chosen)
+
+
+def _key(colouring: Colouring) -> str:
+    return f"{colouring.variant.name} {colouring.seed}"
+
+
+def _stage(
+    shown: Shown, picked: Colouring, view: str, against: str, how: Adjustment
+) -> tuple[Any, ...]:
+    """The picked result, large: beside another or the grey photo with a slider, or alone."""
     result = colours(picked)
     name, said = result.variant.name, ""
-    coloured = painted(shown.photo, result, strength, SCREEN)
+    coloured = painted(shown.photo, result, how, SCREEN)
+    other = shown.grey
+    for each in shown.colourings:
+        if _key(each) == against:
+            other = painted(shown.photo, colours(each), how, SCREEN)
     alone, alt = coloured, f"Photo colourised by {name}"
     unsure = studio.uncertainty(picked) if view == UNSURE else None
     if view == GREY:
@@ -164,7 +188,7 @@ def _stage(shown: Shown, picked: Colouring, strength: float, view: str) -> tuple
     elif view == UNSURE:
         said = note(f"{name} does not say how sure it is: this is its coloured photo.")
     return (
-        gr.ImageSlider((shown.grey, coloured), visible=view == SLIDER),
+        gr.ImageSlider((other, coloured), visible=view == SLIDER),
         gr.Image(alone, alt_text=alt, visible=view != SLIDER),
         gr.Radio(label=shown.caption(result)),
         gr.HTML(said, visible=bool(said)),
@@ -173,49 +197,71 @@ def _stage(shown: Shown, picked: Colouring, strength: float, view: str) -> tuple
 
 @_polite
 def _show(
-    shown: Shown | None, picked: Colouring | None, strength: float, view: str
+    shown: Shown | None, picked: Colouring | None, view: str, against: str, *look: float
 ) -> tuple[Any, ...]:
     """Paint the large view again. The network is asked only how sure it is, and only once."""
-    return _stage(shown, picked, strength, view) if shown and picked else (gr.skip(),) * 4
+    if not (shown and picked):
+        return (gr.skip(),) * 4
+    return _stage(shown, picked, view, against, Adjustment(*look))
 
 
 @_polite
-def _strip(shown: Shown | None, strength: float) -> Any:
+def _strip(shown: Shown | None, *look: float) -> Any:
     """Paint the small pictures again."""
     if shown is None:
         return gr.skip()
-    results = map(colours, shown.colourings)
-    return [(painted(shown.photo, each, strength, THUMB), shown.caption(each)) for each in results]
+    results, how = map(colours, shown.colourings), Adjustment(*look)
+    return [(painted(shown.photo, each, how, THUMB), shown.caption(each)) for each in results]
 
 
 def _others(
-    shown: Shown | None, picked: Colouring | None, strength: float
+    shown: Shown | None, picked: Colouring | None, *look: float
 ) -> Iterator[tuple[Any, ...]]:
     """Add other colourings by the picked variant to the strip, each as it comes."""
     nothing = gr.skip()
     if not (shown and picked):
-        yield note("There is nothing to vary yet: colour a photo first."), nothing, nothing
+        yield note("There is nothing to vary yet: colour a photo first."), *[nothing] * 3
         return
     try:
-        yield note("Colouring."), nothing, nothing
+        yield note("Colouring."), *[nothing] * 3
         for count, grown in enumerate(studio.others(shown, picked)):
             # Once only: the visitor may pick another before the last has come.
             mark: dict[str, Any] = (
                 {} if count else {"selected_index": grown.colourings.index(picked)}
             )
-            strip = gr.Gallery(_strip(grown, strength), **mark)
+            strip = gr.Gallery(_strip(grown, *look), **mark)
             left = studio.OTHERS - sum(each.seed != shown.seed for each in grown.colourings)
-            yield note(f"{left} still to come."), strip, grown
-        yield note(f"Other colourings by {picked.variant.name}: pick one."), nothing, nothing
+            yield note(f"{left} still to come."), strip, grown, _sides(grown)
+        yield note(f"Other colourings by {picked.variant.name}: pick one."), *[nothing] * 3
     except ColorhubError as error:
-        yield note(str(error)), nothing, nothing
+        yield note(str(error)), *[nothing] * 3
 
 
 @_polite
-def _download(shown: Shown | None, picked: Colouring | None, strength: float) -> str:
+def _download(
+    shown: Shown | None, picked: Colouring | None, form: str, noted: bool, *look: float
+) -> tuple[str, str]:
+    """The picked result at full size, and what its format could not hold."""
     if not (shown and picked):
         raise OptionError("There is nothing to download yet: colour a photo first.")
-    return painted(shown.photo, colours(picked), strength, seed=picked.seed != shown.seed)
+    path, warnings = studio.taken_home(
+        shown.photo,
+        colours(picked),
+        Adjustment(*look),
+        ending=FORMATS[form],
+        note=noted,
+        seed=picked.seed != shown.seed,
+    )
+    said = "; ".join(warnings)
+    return path, note(f"{Path(path).name}: {said}." if said else "")
+
+
+@_polite
+def _sheet(shown: Shown | None, *look: float) -> str:
+    """The photo and all results as one picture."""
+    if shown is None:
+        raise OptionError("There is nothing to download yet: colour a photo first.")
+    return studio.sheet(shown, Adjustment(*look))
 
 
 def _list_hub() -> tuple[Any, str]:
@@ -253,13 +299,18 @@ def build() -> gr.Blocks:
     kept = (3600, 4 * 3600)  # look every hour for files older than four
     with gr.Blocks(title="colorhub", analytics_enabled=False, delete_cache=kept) as demo:
         gr.Markdown(HEAD)
-        with gr.Tabs(), gr.Tab("Compare", id="compare"):
-            with gr.Row():
-                with gr.Column(scale=2, min_width=320):
-                    choices = _choices(examples)
-                with gr.Column(scale=5, min_width=320):
-                    results = _results(examples)
-            _connect(demo, choices, results)
+        with gr.Tabs():
+            with gr.Tab("Compare", id="compare"):
+                with gr.Row():
+                    with gr.Column(scale=2, min_width=320):
+                        choices = _choices(examples)
+                    with gr.Column(scale=5, min_width=320):
+                        results = _results(examples)
+                _connect(demo, choices, results)
+            with gr.Tab("Several photos", id="several"):
+                several.tab()
+            with gr.Tab("Models", id="models") as models:
+                learn.tab(models)
     return demo.queue(max_size=32)
 
 
@@ -312,12 +363,24 @@ def _results(examples: list[str]) -> dict[str, Any]:
             views = [SLIDER, GREY, COLOUR, UNSURE]
             part["view"] = gr.Radio(views, value=SLIDER, label="View", elem_id="view")
             part["legend"] = gr.HTML(visible=False, padding=False, elem_id="legend")
-        part["strength"] = gr.Slider(
-            0, 2, 1.0, step=0.05, label="Strength of the colours", min_width=300, elem_id="strength"
-        )  # fmt: skip
+            part["against"] = gr.Dropdown(
+                [GREY], value=GREY, label="On the slider's left", elem_id="against"
+            )
+        with gr.Column(min_width=300):
+            part["look"] = _look()
     with gr.Row():
         part["save"] = gr.Button("Download at full size", min_width=150, elem_id="save")
+        part["sheet"] = gr.Button("Download all on one sheet", min_width=150, elem_id="sheet")
         part["others"] = gr.Button("Other colourings", min_width=150, elem_id="others")
+    with gr.Accordion("How to download", open=False):
+        part["form"] = gr.Radio(
+            list(FORMATS), value="As the photo", label="Format", elem_id="form",
+            info="Size, 16 bits, transparency, EXIF, XMP, IPTC and resolution of the photo's file "
+            "stay as far as the format holds them.",
+        )  # fmt: skip
+        part["noted"] = gr.Checkbox(
+            label="Write into the file which variant coloured it", elem_id="noted"
+        )
     part["file"] = gr.DownloadButton(visible="hidden", elem_id="file")
     part["aside"] = gr.HTML(padding=False, elem_id="aside")
     gr.Markdown(FIDELITY)
@@ -329,26 +392,45 @@ def _results(examples: list[str]) -> dict[str, Any]:
     return part
 
 
+def _look() -> list[Any]:
+    """The sliders of `Adjustment`, in its order."""
+    return [
+        gr.Slider(0, 2, 1.0, step=0.05, label="Strength of the colours", elem_id="strength"),
+        gr.Slider(0, 2, 1.0, step=0.05, label="Saturation of pale colours", elem_id="saturation"),
+        gr.Slider(-1, 1, 0.0, step=0.05, label="Warmth", elem_id="warmth"),
+        gr.Slider(
+            0.5, 2, 1.0, step=0.5, label="Gain", elem_id="gain",
+            info="2 is the thesis's: 256 Lab units instead of 128 for an output of 1.",
+        ),
+    ]  # fmt: skip
+
+
 def _connect(demo: gr.Blocks, choices: dict[str, Any], results: dict[str, Any]) -> None:
     """Which click does what, on the page and in the API."""
     photo, chosen, seed, said = (choices[key] for key in ("photo", "variants", "seed", "note"))
-    strip, strength, aside = results["strip"], results["strength"], results["aside"]
+    strip, look, aside = results["strip"], results["look"], results["aside"]
+    view, against = results["view"], results["against"]
     shown, picked = gr.State(None), gr.State(None)
     model: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
     private: dict[str, Any] = {"api_visibility": "private"}
-    asked = [shown, picked, strength, results["view"]]
+    asked = [shown, picked, view, against, *look]
     stage = [results[key] for key in ("pair", "alone", "view", "legend")]
     run: dict[str, Any] = {
         "fn": _run,
-        "inputs": [photo, chosen, seed, strength, results["view"]],
-        "outputs": [said, aside, strip, results["table"], shown, picked, *stage],
+        "inputs": [photo, chosen, seed, view, *look],
+        "outputs": [said, aside, strip, results["table"], shown, picked, *stage, against],
         "show_progress_on": results["pair"],
         "preprocess": False,  # a file that is no photo is ours to refuse
     }
     running = [demo.load(**run, **model, **private), choices["go"].click(**run, **model, **private)]
     running += [
         results["others"].click(
-            _others, asked[:3], [aside, strip, shown], show_progress="hidden", **model, **private
+            _others,
+            [shown, picked, *look],
+            [aside, strip, shown, against],
+            show_progress="hidden",
+            **model,
+            **private,
         )
     ]
     stopped = (note("Stopped."), "")
@@ -363,15 +445,19 @@ def _connect(demo: gr.Blocks, choices: dict[str, Any], results: dict[str, Any]) 
 
     quiet = {"show_progress": "hidden", "trigger_mode": "always_last", **private}
     strip.select(pick, shown, picked, **quiet).then(_show, asked, stage, **quiet)
-    results["view"].input(_show, asked, stage, **quiet)
-    strength.input(_show, asked, stage, **quiet)
-    strength.input(_strip, [shown, strength], strip, **quiet)
+    for each in (view, against):
+        each.input(_show, asked, stage, **quiet)
+    for slider in look:
+        slider.input(_show, asked, stage, **quiet)
+        slider.input(_strip, [shown, *look], strip, **quiet)
     click = "() => document.querySelector('#file').click()"
-    saved = results["save"].click(
-        _download, asked[:3], results["file"], show_progress_on=results["pair"], **private
-    )
+    wait: dict[str, Any] = {"show_progress_on": results["pair"], **private}
+    how = [shown, picked, results["form"], results["noted"], *look]
+    saved = results["save"].click(_download, how, [results["file"], aside], **wait)
     saved.success(None, js=click, **private)
-    _connect_api(chosen, strength, seed, strip, model)
+    sheet = results["sheet"].click(_sheet, [shown, *look], results["file"], **wait)
+    sheet.success(None, js=click, **private)
+    _connect_api(chosen, look[0], seed, strip, model)
 
 
 def _connect_api(chosen: Any, strength: Any, seed: Any, strip: Any, model: dict[str, Any]) -> None:

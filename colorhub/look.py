@@ -33,8 +33,9 @@ footer img, footer .divider { display: none !important; }
 #table tr, #table th, #table td { border: 0; border-bottom: 1px solid var(--border-color-primary); }
 #table th, #table td { text-align: left; vertical-align: top; padding: 3px 8px 3px 0; }
 #table td { overflow-wrap: anywhere; }
-#table td:first-child { min-width: 20vw; }
+#table td:first-child { min-width: 28vw; }
 @media (min-width: 640px) { #table td:first-child { min-width: 180px; } }
+@media (max-width: 639px) { #table :is(th, td):nth-child(3):not(:last-child) { display: none; } }
 """
 
 

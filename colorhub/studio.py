@@ -19,11 +19,16 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 from torch import Tensor
 
-from colorhub.colorizer import Colorizer, paint
+from colorhub.adjustment import Adjustment
+from colorhub.colorizer import Colorizer, join, paint
 from colorhub.decoding import read
 from colorhub.errors import ColorhubError, OptionError, PhotoError, VariantError
 from colorhub.hub import Variant, list_variants, resolve
+from colorhub.jobs import result_name
+from colorhub.originals import Original
 from colorhub.photos import save_photo
+from colorhub.results import write
+from colorhub.samples import contact_sheet
 
 FAINT = 5.0  # mean chroma in Lab units below which a result looks grey
 MANY = 24  # variants compared at once
@@ -49,6 +54,7 @@ class Result:
     ab: Tensor  # (1, 2, h, w) in Lab units, at network size
     seconds: float  # of the network alone
     device: str
+    note: str  # what coloured the photo, for its metadata
     several: bool  # whether other seeds give other colours
     knows_uncertainty: bool
 
@@ -90,11 +96,16 @@ class Shown:
 
 @lru_cache(maxsize=1)
 def opened(photo: str) -> Image.Image:
+    """An upload as a picture. Raises PhotoError."""
+    return _original(photo).picture()
+
+
+def _original(photo: str) -> Original:
     name = Path(photo).name
     if not Path(photo).is_file():
         raise PhotoError(f"{name} is no longer kept here: choose it again.")
     try:
-        return read(photo).picture()
+        return read(photo)
     except PhotoError as error:  # visitors need not know where their upload is kept
         raise PhotoError(str(error).replace(photo, name)) from error
 
@@ -125,7 +136,7 @@ def _result(colouring: Colouring, written: float) -> Result:
         seconds = time.perf_counter() - start
     several = colorizer.has_alternatives
     knows, device = colorizer.knows_uncertainty, colorizer.device.type
-    return Result(variant, seed, ab, seconds, device, several, knows)
+    return Result(variant, seed, ab, seconds, device, colorizer.note, several, knows)
 
 
 @lru_cache(maxsize=32)
@@ -212,17 +223,38 @@ def others(shown: Shown, picked: Colouring) -> Iterator[Shown]:
         yield replace(shown, colourings=names)
 
 
-def painted(
-    photo: str, result: Result, strength: float, longest: int | None = None, *, seed: bool = False
-) -> str:
-    """The path of a picture for the page or, without `longest`, of one at the photo's own size.
+def painted(photo: str, result: Result, how: Adjustment, longest: int) -> str:
+    """The path of a picture for the page, so long at the most."""
+    path = _named(photo, result, ".jpg")
+    save_photo(paint(_reduced(photo, longest), how(result.ab)), path)
+    return str(path)
 
-    Its name says the seed if asked to.
+
+def taken_home(
+    photo: str, result: Result, how: Adjustment, *, ending: str = "", note: bool = False,
+    seed: bool = False,
+) -> tuple[str, tuple[str, ...]]:  # fmt: skip
+    """The path of the result at the photo's own size with all that its file holds; warnings.
+
+    In the photo's own format, or that of an ending. With `note` XMP says what coloured it; the
+    file's name says the seed if asked to.
     """
-    source = _reduced(photo, longest) if longest else opened(photo)
-    jpeg = longest or Path(photo).suffix.lower() in (".jpg", ".jpeg")
-    path = _named(photo, result, f"-seed{result.seed}" * seed + (".jpg" if jpeg else ".png"))
-    save_photo(paint(source, result.ab, strength=strength), path)
+    original = _original(photo)
+    ending = ending or result_name(Path(photo)).suffix.lower()
+    path = _named(photo, result, f"-seed{result.seed}" * seed + ending)
+    levels = join(original.levels, how(result.ab), bits=original.bits)
+    warnings = write(path, levels, original, note=result.note if note else None)
+    return str(path), original.warnings + warnings
+
+
+def sheet(shown: Shown, how: Adjustment) -> str:
+    """The path of one picture of the photo and all results, with their names."""
+    small = _reduced(shown.photo, 1024)
+    pictures = {"original": small.convert("RGB")}
+    for each in map(colours, shown.colourings):
+        pictures[shown.caption(each)] = paint(small, how(each.ab))
+    path = new_file(f"{Path(shown.photo).stem}-compared.jpg")
+    save_photo(contact_sheet(pictures), path)
     return str(path)
 
 

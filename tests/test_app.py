@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 from PIL import Image
 
 from colorhub import weights
+from colorhub.decoding import read
 from colorhub.generators import Autoencoder, Generator, MobileUNet, ResUNet
 
 pytest.importorskip("gradio", reason="the app needs the extra colorhub[app]")
@@ -155,9 +157,10 @@ def test_a_deep_scan_keeps_its_levels(client, tmp_path):
     levels = np.linspace(0, 65535, 120 * 90).reshape(90, 120).astype(np.uint16)
     Image.fromarray(levels).save(tmp_path / "scan.tiff")
     path = _colorize(client, tmp_path / "scan.tiff", "plain", strength=0)
-    with Image.open(path) as picture:
-        grey = np.asarray(picture.convert("L"), dtype=int)
-    assert np.abs(grey - levels / 257).max() <= 1.5
+    assert Path(path).name == "scan-plain.tiff"
+    result = read(path)
+    assert result.bits == 16
+    assert np.abs(result.levels.astype(int) - levels).max() <= 2
 
 
 def test_no_strength_is_a_grey_photo(client, photo):
@@ -275,6 +278,60 @@ def test_a_visitor_uploads_compares_moves_the_strength_and_downloads(page, photo
     download.value.save_as(tmp_path / "strong.png")
     assert _size(tmp_path / "strong.png") == SIZE
     assert _chroma(tmp_path / "strong.png") > 10
+
+
+def test_a_visitor_adjusts_compares_two_results_and_takes_home_what_was_chosen(page, tmp_path):
+    for slider in ("saturation", "warmth"):
+        before = _large(page)
+        page.focus(f"#{slider} input[type=range]")
+        page.keyboard.press("End")
+        _wait_for_another(page, before)
+    left = page.locator("#pair img").first.get_attribute("src")
+    page.click("#against input")
+    page.get_by_role("option", name="autoencoder").click()
+    page.wait_for_function("left => document.querySelector('#pair img').src !== left", arg=left)
+
+    page.get_by_role("button", name="How to download").click()
+    page.get_by_role("radio", name="TIFF").check()
+    page.get_by_label("Write into the file which variant coloured it").check()
+    with page.expect_download() as download:
+        page.click("#save")
+    assert download.value.suggested_filename.endswith("-natural.tif")
+    download.value.save_as(tmp_path / "result.tif")
+    assert b"colorized by natural@" in (tmp_path / "result.tif").read_bytes()
+    warm = np.asarray(Image.open(tmp_path / "result.tif").convert("RGB"), dtype=int)
+    assert (warm[..., 0] - warm[..., 2]).mean() > 10
+
+    with page.expect_download() as download:
+        page.click("#sheet")
+    assert download.value.suggested_filename.endswith("-compared.jpg")
+    download.value.save_as(tmp_path / "sheet.jpg")
+    assert _size(tmp_path / "sheet.jpg")[0] > 1000
+
+
+def test_several_photos_come_home_in_a_zip(page, photo, tmp_path):
+    (tmp_path / "broken.jpg").write_text("no photo")
+    page.get_by_role("tab", name="Several photos").click()
+    page.set_input_files("#photos input[type=file]", [photo, tmp_path / "broken.jpg"])
+    page.locator("#photos").get_by_text("broken").wait_for()
+    page.click("#several-go")
+    page.locator("#several-note").get_by_text("Done; 1 failed.").wait_for()
+    assert "broken.jpg is not a photo" in page.inner_text("#several-table")
+    with page.expect_download() as download:
+        page.locator("#several-zip a[download]").first.click()
+    download.value.save_as(tmp_path / "all.zip")
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        assert archive.namelist() == ["harbour-natural.png", "not-coloured.txt"]
+
+
+def test_the_models_tab_shows_cards_and_losses(page):
+    page.get_by_role("tab", name="Models").click()
+    page.locator("#card h1").wait_for()
+    page.click("#model input")
+    page.get_by_role("option", name="cwgan").click()
+    page.locator("#card h1", has_text="cwgan").wait_for()
+    page.locator("#losses canvas, #losses svg").first.wait_for()
+    assert page.locator("#samples img").count() > 0
 
 
 def _captions(page: Any) -> list[str]:

@@ -24,6 +24,7 @@ FLOORS = [
         "provenance",
         "metadata",
         "votes",
+        "adjustment",
     ),
     ("augmentation", "palette", "classifiers", "critics", "checkpoints", "data", "reports"),
     ("generators", "losses", "degradations"),
@@ -35,6 +36,7 @@ FLOORS = [
     ("exhibit",),
     ("training",),
     ("regression", "studio", "look"),
+    ("learn", "several"),
     ("app",),
     ("cli",),
 ]
@@ -42,7 +44,7 @@ FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
     "accelerate": {"launch", "exhibit", "teachers"},
     "datasets": {"data", "batches", "launch"},
-    "gradio": {"app", "look", "studio"},
+    "gradio": {"app", "learn", "look", "several", "studio"},
     "matplotlib": {"robustness"},
     "onnxruntime": {"export"},
     "scipy": {"robustness"},  # it comes with scikit-image
