@@ -29,6 +29,9 @@ footer img, footer .divider { display: none !important; }
 #results .thumbnail-item { display: block; width: 100%; height: auto; aspect-ratio: auto; }
 #results .thumbnail-item img { height: auto; }
 #results .caption-label { position: static; max-width: none; white-space: normal; }
+#card table { display: block; overflow-x: auto; max-width: 100%; }
+#card :is(th, td) { overflow-wrap: normal; word-break: normal; padding: 3px 8px; }
+#card pre { overflow-x: auto; }
 #table table { width: 100%; border: 0; border-collapse: collapse; font-size: var(--text-sm); }
 #table tr, #table th, #table td { border: 0; border-bottom: 1px solid var(--border-color-primary); }
 #table th, #table td { text-align: left; vertical-align: top; padding: 3px 8px 3px 0; }
