@@ -27,6 +27,13 @@ from colorhub.studio import Colouring, Result, Shown, colours, compared, new_fil
 SCREEN, THUMB = 1280, 480  # pixels of a picture's long side in the large view and in the strip
 COLUMNS = ["name", "revision", "source", "seconds", "remark"]
 SLIDER, GREY, COLOUR, UNSURE = "Slider", "Grey photo", "Coloured photo", "Uncertainty"
+LIMITS = {
+    "seed": (0, 2**32 - 1),
+    "strength": (0, 2),
+    "saturation": (0, 2),
+    "warmth": (-1, 1),
+    "gain": (0.5, 2),
+}
 FORMATS = {"As the photo": "", "JPEG": ".jpg", "PNG": ".png", "TIFF": ".tif"}
 UNSEEN = (".tif", ".tiff", ".ppm", ".pgm")  # endings of pictures that browsers do not show
 HEAD = """# colorhub
@@ -264,6 +271,28 @@ def _sheet(shown: Shown | None, *look: float) -> str:
     return studio.sheet(shown, Adjustment(*look))
 
 
+LINK = """(names, ...numbers) => {
+    const words = ["seed", "strength", "saturation", "warmth", "gain"];
+    const asked = new URLSearchParams({ variants: names.join(",") });
+    words.forEach((word, place) => asked.set(word, numbers[place]));
+    return `${location.origin}${location.pathname}?${asked}`;
+}"""
+
+
+def _restore(request: gr.Request) -> list[Any]:
+    """What a link says: variants, seed and sliders; what it does not, or says wrongly, stays."""
+    asked = dict(request.query_params) if request else {}
+    names = [name for name in asked.get("variants", "").split(",") if name.strip()]
+    found: list[Any] = [names[: studio.MANY] if names else gr.skip()]
+    for word, (least, most) in LIMITS.items():
+        try:
+            number = float(asked[word])
+        except (KeyError, ValueError):
+            number = float("nan")
+        found.append(number if least <= number <= most else gr.skip())
+    return found
+
+
 def _list_hub() -> tuple[Any, str]:
     here = _ours_first(list_variants())
     try:
@@ -339,10 +368,14 @@ def _choices(examples: list[str]) -> dict[str, Any]:
         part["all"] = gr.Button("Choose all on this machine", size="sm", elem_id="all")
         part["hub"] = gr.Button("List variants on the Hub", size="sm", elem_id="hub")
         part["seed"] = gr.Number(
-            0, label="Seed", precision=0, minimum=0, maximum=2**32 - 1,
+            0, label="Seed", precision=0, minimum=0, maximum=LIMITS["seed"][1],
             info="0 is the likeliest colouring. Other numbers are other plausible ones, "
             "from variants that have several.",
         )  # fmt: skip
+        part["link"] = gr.Button("Make a link to these settings", size="sm", elem_id="link")
+        part["url"] = gr.Textbox(
+            label="Link, without the photo", buttons=["copy"], visible=False, elem_id="url"
+        )
     return part
 
 
@@ -395,11 +428,17 @@ def _results(examples: list[str]) -> dict[str, Any]:
 def _look() -> list[Any]:
     """The sliders of `Adjustment`, in its order."""
     return [
-        gr.Slider(0, 2, 1.0, step=0.05, label="Strength of the colours", elem_id="strength"),
-        gr.Slider(0, 2, 1.0, step=0.05, label="Saturation of pale colours", elem_id="saturation"),
-        gr.Slider(-1, 1, 0.0, step=0.05, label="Warmth", elem_id="warmth"),
         gr.Slider(
-            0.5, 2, 1.0, step=0.5, label="Gain", elem_id="gain",
+            *LIMITS["strength"], 1.0, step=0.05, label="Strength of the colours",
+            elem_id="strength",
+        ),
+        gr.Slider(
+            *LIMITS["saturation"], 1.0, step=0.05, label="Saturation of pale colours",
+            elem_id="saturation",
+        ),
+        gr.Slider(*LIMITS["warmth"], 0.0, step=0.05, label="Warmth", elem_id="warmth"),
+        gr.Slider(
+            *LIMITS["gain"], 1.0, step=0.5, label="Gain", elem_id="gain",
             info="2 is the thesis's: 256 Lab units instead of 128 for an output of 1.",
         ),
     ]  # fmt: skip
@@ -422,7 +461,14 @@ def _connect(demo: gr.Blocks, choices: dict[str, Any], results: dict[str, Any]) 
         "show_progress_on": results["pair"],
         "preprocess": False,  # a file that is no photo is ours to refuse
     }
-    running = [demo.load(**run, **model, **private), choices["go"].click(**run, **model, **private)]
+    restored = demo.load(_restore, None, [chosen, seed, *look], **private)
+    running = [
+        restored.then(**run, **model, **private),
+        choices["go"].click(**run, **model, **private),
+    ]
+    choices["link"].click(None, [chosen, seed, *look], choices["url"], js=LINK, **private).then(
+        lambda: gr.Textbox(visible=True), None, choices["url"], **private
+    )
     running += [
         results["others"].click(
             _others,

@@ -334,6 +334,22 @@ def test_the_models_tab_shows_cards_and_losses(page):
     assert page.locator("#samples img").count() > 0
 
 
+def test_a_link_brings_variants_and_sliders_back_but_no_photo(page, app):
+    page.goto(f"{app}?variants=plain,noisy&strength=0.5&warmth=9&seed=3&saturation=x")
+    _wait_for_note(page, "Done.")
+    page.wait_for_function(
+        "() => document.querySelector('#results .caption-label')?.innerText.startsWith('plain')"
+    )
+    assert [caption.split(" · ")[0] for caption in _captions(page)] == ["plain", "noisy"]
+    assert page.input_value("#strength input[type=range]") == "0.5"
+    assert page.input_value("#warmth input[type=range]") == "0"  # 9 is not possible
+    page.get_by_role("button", name="More").click()
+    page.click("#link")
+    page.locator("#url textarea, #url input").wait_for()
+    link = page.input_value("#url textarea, #url input")
+    assert "variants=plain%2Cnoisy&seed=3&strength=0.5&" in link and "astronaut" not in link
+
+
 def _captions(page: Any) -> list[str]:
     return page.locator("#results .caption-label").all_inner_texts()
 
