@@ -1,9 +1,13 @@
 """How the page looks: its colours, its stylesheet, and the small pieces of HTML it is told in."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from html import escape
+from typing import Any
 
 import gradio as gr
+
+from colorhub.errors import ColorhubError
 
 CSS = """
 .gradio-container { max-width: 1360px !important; }
@@ -97,3 +101,17 @@ def legend(tint: tuple[int, int, int], opacity: float, full: float, typical: flo
         "units or more, which is another colour altogether. "
         f"Here it is {typical:.0f} on average.</p>"
     )
+
+
+def polite(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make our refusals the page's: one sentence, no trace."""
+
+    @wraps(function)
+    def wrapped(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except ColorhubError as error:
+            message = escape(str(error), quote=False)  # the page takes it for HTML
+            raise gr.Error(message, None, title="Not possible", print_exception=False) from error
+
+    return wrapped

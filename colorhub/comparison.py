@@ -1,0 +1,211 @@
+"""The app's tab Compare: its layout, and which click does what."""
+
+import logging
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from colorhub import clicks
+from colorhub.clicks import COLOUR, FORMATS, GREY, LIMITS, SLIDER, UNSURE, ours_first
+from colorhub.errors import OptionError
+from colorhub.hub import list_variants
+from colorhub.look import note
+from colorhub.photos import save_photo
+from colorhub.samples import bundled_photos
+from colorhub.studio import Colouring, Shown
+
+FIDELITY = "Colours are inferred, not remembered: keep the original. Times are of this machine."
+LINK = """(names, ...numbers) => {
+    const words = ["seed", "strength", "saturation", "warmth", "gain"];
+    const asked = new URLSearchParams({ variants: names.join(",") });
+    words.forEach((word, place) => asked.set(word, numbers[place]));
+    return `${location.origin}${location.pathname}?${asked}`;
+}"""
+
+
+def tab(demo: gr.Blocks) -> None:
+    """Lay the tab out, where it is called; the page `demo` opens with an example coloured."""
+    examples = [str(path) for path in sorted(Path(_examples().name).iterdir())]
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            choices = _choices(examples)
+        with gr.Column(scale=5, min_width=320):
+            results = _results(examples)
+    _connect(demo, choices, results)
+
+
+@lru_cache(maxsize=1)
+def _examples() -> tempfile.TemporaryDirectory[str]:
+    """A folder of example photos, in grey as old photos are; it goes when the process ends."""
+    folder = tempfile.TemporaryDirectory(prefix="colorhub-examples-")
+    try:
+        for name, photo in bundled_photos().items():
+            save_photo(photo.convert("L"), Path(folder.name, f"{name}.png"))
+    except OptionError as error:
+        logging.warning("No examples: %s", error)
+    return folder
+
+
+def _choices(examples: list[str]) -> dict[str, Any]:
+    """What to colour, by what: the left of the page."""
+    part: dict[str, Any] = {}
+    part["photo"] = gr.Image(
+        *examples[:1], label="Photo", sources=["upload", "clipboard"], type="filepath",
+        image_mode=None, buttons=[], height=300, alt_text="The photo to colour", elem_id="photo",
+    )  # fmt: skip
+    part["example"] = gr.Dataset(
+        components=[gr.Image(visible=False)], samples=[[path] for path in examples],
+        label="Examples, from scikit-image", visible=bool(examples), elem_id="examples",
+    )  # fmt: skip
+    names = ours_first(list_variants())
+    part["variants"] = gr.Dropdown(
+        names, value=names[:2], multiselect=True, allow_custom_value=True, label="Variants",
+        info="Any number. For one on the Hub type owner/name or owner/name@revision, then Enter.",
+        elem_id="variants",
+    )  # fmt: skip
+    with gr.Row():
+        part["go"] = gr.Button("Colour it", variant="primary", scale=3, min_width=120, elem_id="go")
+        part["stop"] = gr.Button("Stop", scale=1, min_width=80, elem_id="stop")
+    part["note"] = gr.HTML(padding=False, elem_id="note")
+    with gr.Accordion("More", open=False):
+        part["all"] = gr.Button("Choose all on this machine", size="sm", elem_id="all")
+        part["hub"] = gr.Button("List variants on the Hub", size="sm", elem_id="hub")
+        part["seed"] = gr.Number(
+            0, label="Seed", precision=0, minimum=0, maximum=LIMITS["seed"][1],
+            info="0 is the likeliest colouring. Other numbers are other plausible ones, "
+            "from variants that have several.",
+        )  # fmt: skip
+        part["link"] = gr.Button("Make a link to these settings", size="sm", elem_id="link")
+        part["url"] = gr.Textbox(
+            label="Link, without the photo", buttons=["copy"], visible=False, elem_id="url"
+        )
+    return part
+
+
+def _results(examples: list[str]) -> dict[str, Any]:
+    """What came of it: the right of the page."""
+    part: dict[str, Any] = {}
+    first = (examples[0], examples[0]) if examples else None  # until there is a result
+    part["pair"] = gr.ImageSlider(
+        first, format="png", show_label=False, buttons=["fullscreen"], interactive=False,
+        max_height=620, elem_id="pair",
+    )  # fmt: skip
+    part["alone"] = gr.Image(
+        visible=False, show_label=False, interactive=False, buttons=["fullscreen"],
+        height="min(620px, 90vw)", elem_id="alone",
+    )  # fmt: skip
+    with gr.Row():
+        with gr.Column(min_width=300):
+            views = [SLIDER, GREY, COLOUR, UNSURE]
+            part["view"] = gr.Radio(views, value=SLIDER, label="View", elem_id="view")
+            part["legend"] = gr.HTML(visible=False, padding=False, elem_id="legend")
+            part["against"] = gr.Dropdown(
+                [GREY], value=GREY, label="On the slider's left", elem_id="against"
+            )
+        with gr.Column(min_width=300):
+            part["look"] = _look()
+    with gr.Row():
+        part["save"] = gr.Button("Download at full size", min_width=150, elem_id="save")
+        part["sheet"] = gr.Button("Download all on one sheet", min_width=150, elem_id="sheet")
+        part["others"] = gr.Button("Other colourings", min_width=150, elem_id="others")
+    with gr.Accordion("How to download", open=False):
+        part["form"] = gr.Radio(
+            list(FORMATS), value="As the photo", label="Format", elem_id="form",
+            info="Size, 16 bits, transparency, EXIF, XMP, IPTC and resolution of the photo's file "
+            "stay as far as the format holds them.",
+        )  # fmt: skip
+        part["noted"] = gr.Checkbox(
+            label="Write into the file which variant coloured it", elem_id="noted"
+        )
+    part["file"] = gr.DownloadButton(visible="hidden", elem_id="file")
+    part["aside"] = gr.HTML(padding=False, elem_id="aside")
+    gr.Markdown(FIDELITY)
+    part["strip"] = gr.Gallery(
+        visible=False, format="png", show_label=False, allow_preview=False, interactive=False,
+        buttons=[], object_fit="contain", elem_id="results",
+    )  # fmt: skip
+    part["table"] = gr.HTML(padding=False, elem_id="table")
+    return part
+
+
+def _look() -> list[Any]:
+    """The sliders of `Adjustment`, in its order."""
+    return [
+        gr.Slider(
+            *LIMITS["strength"], 1.0, step=0.05, label="Strength of the colours",
+            elem_id="strength",
+        ),
+        gr.Slider(
+            *LIMITS["saturation"], 1.0, step=0.05, label="Saturation of pale colours",
+            elem_id="saturation",
+        ),
+        gr.Slider(*LIMITS["warmth"], 0.0, step=0.05, label="Warmth", elem_id="warmth"),
+        gr.Slider(
+            *LIMITS["gain"], 1.0, step=0.5, label="Gain", elem_id="gain",
+            info="2 is the thesis's: 256 Lab units instead of 128 for an output of 1.",
+        ),
+    ]  # fmt: skip
+
+
+def _connect(demo: gr.Blocks, choices: dict[str, Any], results: dict[str, Any]) -> None:
+    """Which click does what, on the page and in the API."""
+    photo, chosen, seed, said = (choices[key] for key in ("photo", "variants", "seed", "note"))
+    strip, look, aside = results["strip"], results["look"], results["aside"]
+    view, against = results["view"], results["against"]
+    shown, picked = gr.State(None), gr.State(None)
+    model: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
+    private: dict[str, Any] = {"api_visibility": "private"}
+    asked = [shown, picked, view, against, *look]
+    stage = [results[key] for key in ("pair", "alone", "view", "legend")]
+    run: dict[str, Any] = {
+        "fn": clicks.run,
+        "inputs": [photo, chosen, seed, view, *look],
+        "outputs": [said, aside, strip, results["table"], shown, picked, *stage, against],
+        "show_progress_on": results["pair"],
+        "preprocess": False,  # a file that is no photo is ours to refuse
+    }
+    restored = demo.load(clicks.restore, None, [chosen, seed, *look], **private)
+    running = [
+        restored.then(**run, **model, **private),
+        choices["go"].click(**run, **model, **private),
+    ]
+    choices["link"].click(None, [chosen, seed, *look], choices["url"], js=LINK, **private).then(
+        lambda: gr.Textbox(visible=True), None, choices["url"], **private
+    )
+    running += [
+        results["others"].click(
+            clicks.others,
+            [shown, picked, *look],
+            [aside, strip, shown, against],
+            show_progress="hidden",
+            **model,
+            **private,
+        )
+    ]
+    stopped = (note("Stopped."), "")
+    choices["stop"].click(lambda: stopped, None, [said, aside], cancels=running, **private)
+    photo.upload(clicks.take, photo, [photo, said], preprocess=False, **private)
+    choices["example"].click(lambda row: row[0], choices["example"], photo, **private)
+    choices["all"].click(lambda: ours_first(list_variants()), None, chosen, **private)
+    choices["hub"].click(clicks.list_hub, None, [chosen, said], **private)
+
+    def pick(shown: Shown, event: gr.SelectData) -> Colouring:
+        return shown.colourings[event.index]
+
+    quiet = {"show_progress": "hidden", "trigger_mode": "always_last", **private}
+    strip.select(pick, shown, picked, **quiet).then(clicks.show, asked, stage, **quiet)
+    for each in (view, against):
+        each.input(clicks.show, asked, stage, **quiet)
+    for slider in look:
+        slider.input(clicks.show, asked, stage, **quiet)
+        slider.input(clicks.strip, [shown, *look], strip, **quiet)
+    click = "() => document.querySelector('#file').click()"
+    wait: dict[str, Any] = {"show_progress_on": results["pair"], **private}
+    how = [shown, picked, results["form"], results["noted"], *look]
+    saved = results["save"].click(clicks.download, how, [results["file"], aside], **wait)
+    saved.success(None, js=click, **private)
+    sheet = results["sheet"].click(clicks.sheet, [shown, *look], results["file"], **wait)
+    sheet.success(None, js=click, **private)
