@@ -8,7 +8,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # likewise by torch, see cl
 
 import gradio as gr
 
-from colorhub import comparison, learn, several, studio
+from colorhub import blindtest, comparison, learn, several, studio
 from colorhub.adjustment import Adjustment
 from colorhub.clicks import COLUMNS, SCREEN, rows
 from colorhub.errors import OptionError
@@ -30,7 +30,14 @@ def variants() -> list[str]:
 
 @polite
 def colorize(photo: str | None, variant: str, strength: float, seed: int) -> str:
-    """Colour a photo: a file of its own size and format, with all that its file holds."""
+    """Colour a photo: a file of its own size and format, with all that its file holds.
+
+    Args:
+        photo: JPEG, PNG, TIFF, WebP, AVIF, BMP or PNM, up to 100 MB.
+        variant: a name that `variants` lists, or owner/name[@revision] on the Hub.
+        strength: 0 gives grey, 1 what the network says, more is stronger.
+        seed: 0 is the likeliest colouring, others are other plausible ones.
+    """
     _, outcome = next(compared(photo, [variant] if variant else [], seed))
     if isinstance(outcome, str):
         raise OptionError(outcome)
@@ -42,7 +49,14 @@ def colorize(photo: str | None, variant: str, strength: float, seed: int) -> str
 def compare(
     photo: str | None, variants: list[str], strength: float, seed: int
 ) -> tuple[list[tuple[str, str]], list[list[str]]]:
-    """Colour a photo by several variants: pictures at screen size, and a row for each variant."""
+    """Colour a photo by several variants: pictures at screen size, and a row for each variant.
+
+    Args:
+        photo: as for `colorize`.
+        variants: names as for `colorize`, 24 at the most.
+        strength: as for `colorize`.
+        seed: as for `colorize`.
+    """
     outcomes = dict(compared(photo, variants, seed))
     results = [outcome for outcome in outcomes.values() if isinstance(outcome, Result)]
     if not results:
@@ -60,6 +74,8 @@ def build() -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("Compare", id="compare"):
                 comparison.tab(demo)
+            with gr.Tab("Blind test", id="blindtest"):
+                blindtest.tab()
             with gr.Tab("Several photos", id="several"):
                 several.tab()
             with gr.Tab("Models", id="models") as models:

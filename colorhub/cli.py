@@ -458,7 +458,7 @@ class Leaderboard:
     votes: Positional[tuple[Path, ...]]
     """Files of votes, or folders of *.jsonl files."""
     resamples: int = 1000
-    """Drawings of the votes that the intervals are made of."""
+    """Times that votes are drawn anew: what the intervals are made of."""
     seed: int = 0
     """Of the drawings."""
     json: bool = False

@@ -12,13 +12,15 @@ from colorhub.errors import ColorhubError
 CSS = """
 .gradio-container { max-width: 1360px !important; }
 :focus-visible { outline: 2px solid var(--color-accent) !important; outline-offset: 2px; }
-#examples .gallery { display: grid; grid-template-columns: repeat(4, 1fr); }
-#examples .gallery span, #examples .gallery .container { display: block; width: 100%; }
-#examples .gallery img { width: 100%; aspect-ratio: 1; object-fit: cover; }
+:is(#examples, #blind-examples) .gallery {
+  display: grid; grid-template-columns: repeat(4, 1fr);
+  :is(span, .container) { display: block; width: 100%; }
+  img { width: 100%; aspect-ratio: 1; object-fit: cover; }
+}
 /* Of one height: a name typed to its end when the button is pressed must not move the button. */
 #variants .wrap-inner { height: 9.5rem; overflow-y: auto; align-content: flex-start; }
 #variants .secondary-wrap { order: -1; flex: 1 0 100%; }
-#note p, #aside p, #legend p { margin: 0; overflow-wrap: anywhere; }
+:is(#note, #blind-note, #blind-verdict, #aside, #legend) p { margin: 0; overflow-wrap: anywhere; }
 #legend { padding: 0 var(--block-padding); }
 #legend .ramp > div { height: 1rem; background: #777; border-radius: 2px; }
 #legend .ramp p { display: flex; justify-content: space-between; font-size: var(--text-sm); }
@@ -36,13 +38,18 @@ footer img, footer .divider { display: none !important; }
 #card table { display: block; overflow-x: auto; max-width: 100%; }
 #card :is(th, td) { overflow-wrap: normal; word-break: normal; padding: 3px 8px; }
 #card pre { overflow-x: auto; }
-#table table { width: 100%; border: 0; border-collapse: collapse; font-size: var(--text-sm); }
-#table tr, #table th, #table td { border: 0; border-bottom: 1px solid var(--border-color-primary); }
-#table th, #table td { text-align: left; vertical-align: top; padding: 3px 8px 3px 0; }
-#table td { overflow-wrap: anywhere; }
-#table td:first-child { min-width: 28vw; }
-@media (min-width: 640px) { #table td:first-child { min-width: 180px; } }
+:is(#table, #blind-board) {
+  table { width: 100%; border: 0; border-collapse: collapse; font-size: var(--text-sm); }
+  :is(tr, th, td) { border: 0; border-bottom: 1px solid var(--border-color-primary); }
+  :is(th, td) { text-align: left; vertical-align: top; padding: 3px 8px 3px 0; }
+  td { overflow-wrap: anywhere; }
+  td:first-child { min-width: 28vw; }
+}
+@media (min-width: 640px) { :is(#table, #blind-board) td:first-child { min-width: 180px; } }
 @media (max-width: 639px) { #table :is(th, td):nth-child(3):not(:last-child) { display: none; } }
+:is(#blind-stage, #blind-note, #blind-board) .html-container { padding: 0; }
+#blind-question h3 { margin: 0; }
+#blind-board table { padding: 0; }
 """
 
 

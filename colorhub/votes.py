@@ -5,24 +5,29 @@ Block Designs": the odds of one against the other are the quotient of their stre
 a win for each; "both bad" says nothing of who is better and is only counted.
 """
 
+import errno
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from colorhub.errors import DataError
+from colorhub.errors import DataError, naming
 
 CHOICES = ("first", "second", "tie", "both bad")
+SHARES = {"first": 1.0, "second": 0.0, "tie": 0.5}
+"""Of the win, the first's; "both bad" says nothing of who is better."""
 REAL = "the real photo"
 """What stands in the place of a variant where a result was shown beside the true colours."""
 PRELIMINARY = 50
 """Votes below which a place says little."""
-ROUNDS = 200  # of the iteration, at most
+ROUNDS = 1000  # of the iteration, at most
+SCALE = 400 / math.log(10)
 _PRIOR = 0.5  # ties with one of average strength, so that who won all is not infinitely strong
 
 
@@ -58,7 +63,7 @@ class Place:
     points: float
     low: float
     high: float
-    """The middle 95 % of what resampled votes give."""
+    """The middle 95 % of what votes drawn anew from these strengths give."""
     votes: int
     wins: float
     """With ties as half a win."""
@@ -71,14 +76,23 @@ class Place:
 
 
 def append(path: str | os.PathLike[str], vote: Vote) -> None:
-    """Add a vote to the end of a file, in one write: what is there stays as it is."""
-    line = json.dumps(asdict(vote), ensure_ascii=False) + "\n"
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(file, line.encode())
-    finally:
-        os.close(file)
+    """Add a vote to the end of a file, in one write: what is there stays as it is.
+
+    Raises OSError if it cannot be written whole.
+    """
+    line = json.dumps(asdict(vote)).encode() + b"\n"
+    with naming(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            size = os.fstat(file).st_size
+            os.lseek(file, max(0, size - 1), os.SEEK_SET)
+            if size and os.read(file, 1) != b"\n":
+                line = b"\n" + line  # what a killed process left there stays a line of its own
+            if os.write(file, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(file)
 
 
 def read(places: Iterable[str | os.PathLike[str]]) -> tuple[list[Vote], list[str]]:
@@ -86,13 +100,24 @@ def read(places: Iterable[str | os.PathLike[str]]) -> tuple[list[Vote], list[str
 
     Raises DataError if there is no such place, or no vote in any.
     """
+    paths = [Path(place) for place in places]
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path}: there is no such file or folder.")
+    votes, complaints = read_any(paths)
+    if not votes:
+        raise DataError("There are no votes there: each is a line of JSON in a file *.jsonl.")
+    return votes, complaints
+
+
+def read_any(places: Iterable[Path]) -> tuple[list[Vote], list[str]]:
+    """As `read` does, where there may be none yet."""
     votes: list[Vote] = []
     complaints: list[str] = []
-    for place in map(Path, places):
-        if not place.exists():
-            raise DataError(f"{place}: there is no such file or folder.")
+    for place in places:
         for path in sorted(place.rglob("*.jsonl")) if place.is_dir() else [place]:
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            # Not splitlines, which breaks lines at more than their ends.
+            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue
@@ -100,8 +125,6 @@ def read(places: Iterable[str | os.PathLike[str]]) -> tuple[list[Vote], list[str
                     votes.append(_parsed(line))
                 except (ValueError, TypeError, KeyError):
                     complaints.append(f"{path}, line {number} is no vote and is passed over.")
-    if not votes:
-        raise DataError("There are no votes there: each is a line of JSON in a file *.jsonl.")
     return votes, complaints
 
 
@@ -118,71 +141,77 @@ def _parsed(line: str) -> Vote:
 
 def leaderboard(votes: Sequence[Vote], *, resamples: int = 1000, seed: int = 0) -> list[Place]:
     """Who leads, sorted by the lower bound: one with few votes must not lead by luck."""
-    names = sorted({name for vote in votes for name in vote.names})
-    decided = _decided(votes, names)
-    points = _points(_matrix(decided, np.ones((1, len(decided))), len(names)))[0]
-    # Each resample draws as many votes as there are, some twice, some not at all.
-    chances = np.full(max(len(decided), 1), 1 / max(len(decided), 1))
-    drawn = np.random.default_rng(seed).multinomial(len(decided), chances, size=resamples)
-    spread = _points(_matrix(decided, drawn[:, : len(decided)], len(names)))
-    lows, highs = np.percentile(spread, (2.5, 97.5), axis=0)
-    places = []
-    for name, middle, low, high in zip(names, points, lows, highs, strict=True):
-        mine = [vote for vote in votes if name in vote.names]
-        both_bad = sum(vote.choice == "both bad" for vote in mine)
-        wins = sum(_won(vote, name) for vote in mine)
-        places.append(
-            Place(
-                name, float(middle), float(low), float(high), len(mine) - both_bad, wins, both_bad
-            )
+    counts = Counter((*vote.names, vote.choice) for vote in votes)  # thousands are few kinds
+    names = sorted({name for *pair, _ in counts for name in pair})
+    if not names:
+        return []
+    wins = _matrix(counts, names)
+    points = _points(wins)
+    lows, highs = np.percentile(_resampled(wins, points, resamples, seed), (2.5, 97.5), axis=0)
+    met, gained, bad = (dict.fromkeys(names, 0.0) for _ in range(3))
+    for (first, second, choice), count in counts.items():
+        share = SHARES.get(choice)
+        for name, part in {first: share, second: None if share is None else 1 - share}.items():
+            met[name] += count * (part is not None)
+            gained[name] += count * (part or 0)
+            bad[name] += count * (part is None)
+    places = [
+        Place(
+            name,
+            float(middle),
+            float(low),
+            float(high),
+            int(met[name]),
+            gained[name],
+            int(bad[name]),
         )
-    return sorted(places, key=lambda place: (-place.low, place.name))
-
-
-def _won(vote: Vote, name: str) -> float:
-    if vote.choice in ("first", "second"):
-        return float(vote.names[vote.choice == "second"] == name)
-    return 0.5 if vote.choice == "tie" else 0.0
-
-
-def _decided(votes: Sequence[Vote], names: Sequence[str]) -> list[tuple[int, int, float]]:
-    """First's and second's number, and the first's share of the win, of each decided vote."""
-    number = {name: index for index, name in enumerate(names)}
-    shares = {"first": 1.0, "second": 0.0, "tie": 0.5}
-    return [
-        (number[vote.names[0]], number[vote.names[1]], shares[vote.choice])
-        for vote in votes
-        if vote.choice in shares
+        for name, middle, low, high in zip(names, points, lows, highs, strict=True)
     ]
+    return sorted(places, key=lambda place: (-place.low, -place.points, place.name))
 
 
-def _matrix(wins: Sequence[tuple[int, int, float]], weights: np.ndarray, count: int) -> np.ndarray:
-    """How often each won against each, (samples, count, count), votes weighted (samples, votes)."""
-    result = np.zeros((len(weights), count, count))
-    for (first, second, share), weight in zip(wins, weights.T, strict=True):
-        if first != second:
-            result[:, first, second] += share * weight
-            result[:, second, first] += (1 - share) * weight
+def _matrix(counts: Mapping[tuple[str, str, str], int], names: Sequence[str]) -> np.ndarray:
+    """How often each won against each, (count, count)."""
+    number = {name: index for index, name in enumerate(names)}
+    result = np.zeros((len(names), len(names)))
+    for (first, second, choice), count in counts.items():
+        if choice in SHARES and first != second:
+            share = SHARES[choice]
+            result[number[first], number[second]] += share * count
+            result[number[second], number[first]] += (1 - share) * count
     return result
 
 
 def _points(wins: np.ndarray) -> np.ndarray:
-    """Strengths (samples, count) in points, 1000 on average, of wins (samples, count, count).
+    """Strengths (..., count) in points, 1000 on average, of wins (..., count, count).
 
     By the iteration of Hunter 2004, "MM algorithms for generalized Bradley-Terry models".
     """
-    games = wins + wins.transpose(0, 2, 1)
-    won = wins.sum(2) + _PRIOR
+    games, won = wins + wins.swapaxes(-1, -2), wins.sum(-1) + _PRIOR
     strength = np.ones(won.shape)
     for _ in range(ROUNDS):
-        met = (games / (strength[:, :, None] + strength[:, None])).sum(2)
+        met = (games / (strength[..., :, None] + strength[..., None, :])).sum(-1)
         new = won / (met + 2 * _PRIOR / (strength + 1))
-        new /= np.exp(np.log(new).mean(1, keepdims=True))
+        new /= np.exp(np.log(new).mean(-1, keepdims=True))
         change = np.abs(np.log(new / strength)).max()
         strength = new
-        if change < 1e-6:
+        if change < 1e-4:  # a fiftieth of a point
             break
-    return 1000 + 400 / math.log(10) * np.log(strength)
+    return 1000 + SCALE * np.log(strength)
+
+
+def _resampled(wins: np.ndarray, points: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Points (resamples, count) of votes drawn anew, as often for each pair as there were.
+
+    A bootstrap from the odds that the points say, not from the votes themselves: those would make
+    a single vote certain.
+    """
+    games = np.rint(wins + wins.T).astype(int)
+    odds = 1 / (1 + np.exp((points - points[:, None]) / SCALE))
+    upper = np.triu(np.ones_like(games), 1)
+    drawn = np.random.default_rng(seed).binomial(games * upper, odds, (resamples, *games.shape))
+    lost = (games * upper - drawn).swapaxes(-1, -2)
+    return _points((drawn + lost).astype(float))
 
 
 def markdown(places: Sequence[Place]) -> str:

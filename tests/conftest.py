@@ -34,7 +34,14 @@ os.environ |= {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "OMP_NUM_THREADS": "1",
 }
-for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "COLORHUB_NAMESPACE", "COLORHUB_VARIANTS_DIR"):
+for name in (
+    "HF_TOKEN",
+    "HF_HUB_OFFLINE",
+    "COLORHUB_NAMESPACE",
+    "COLORHUB_VARIANTS_DIR",
+    "COLORHUB_VOTES",
+    "COLORHUB_VOTES_DATASET",
+):
     os.environ.pop(name, None)
 
 import torch

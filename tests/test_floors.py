@@ -36,8 +36,8 @@ FLOORS = [
     ("exhibit",),
     ("training",),
     ("regression", "studio", "look"),
-    ("clicks", "learn", "several"),
-    ("comparison",),
+    ("booth", "clicks", "learn", "several"),
+    ("blindtest", "comparison"),
     ("app",),
     ("cli",),
 ]
@@ -45,7 +45,7 @@ FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
     "accelerate": {"launch", "exhibit", "teachers"},
     "datasets": {"data", "batches", "launch"},
-    "gradio": {"app", "clicks", "comparison", "learn", "look", "several", "studio"},
+    "gradio": {"app", "blindtest", "clicks", "comparison", "learn", "look", "several", "studio"},
     "matplotlib": {"robustness"},
     "onnxruntime": {"export"},
     "scipy": {"robustness"},  # it comes with scikit-image

@@ -1,6 +1,8 @@
 """Votes, and who leads by them."""
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -82,6 +84,55 @@ def test_votes_come_back_from_the_file_and_hold_no_photo(tmp_path):
     assert votes == [replace(VOTE, choice=choice) for choice in CHOICES] and not complaints
     lines = (tmp_path / "new" / "votes.jsonl").read_text().splitlines()
     assert set(json.loads(lines[0])) == {"photo", "variants", "revisions", "choice", "version"}
+
+
+def test_a_vote_cut_off_by_a_kill_does_not_take_the_next_with_it(tmp_path):
+    path = tmp_path / "votes.jsonl"
+    append(path, VOTE)
+    whole = path.read_bytes()
+    for length in range(1, len(whole)):
+        path.write_bytes(whole + whole[:length])
+        append(path, VOTE)
+        votes, complaints = read([path])
+        # All but the end of its line may be there: then it is a vote.
+        assert len(votes) + len(complaints) == 3 and len(votes) == 2 + (length == len(whole) - 1)
+    assert path.read_bytes().startswith(whole)
+
+
+def test_many_at_once_lose_no_vote(tmp_path):
+    path = tmp_path / "votes.jsonl"
+    path.write_text('{"photo": "cut o')
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: append(path, replace(VOTE, photo=str(number))), range(400)))
+    votes, complaints = read([path])
+    assert {vote.photo for vote in votes} == set(map(str, range(400)))
+    assert len(votes) == 400 and len(complaints) == 1
+
+
+def test_a_full_disk_is_said_and_harms_no_other_vote(tmp_path, monkeypatch):
+    path, write = tmp_path / "votes.jsonl", os.write
+    append(path, VOTE)
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda file, line: write(file, line[:20]))
+        with pytest.raises(OSError, match=r"votes\.jsonl"):
+            append(path, VOTE)
+    append(path, VOTE)
+    votes, complaints = read([path])
+    assert votes == [VOTE, VOTE] and len(complaints) == 1
+
+
+def test_names_of_any_letters_stay_on_their_line(tmp_path):
+    odd = replace(VOTE, variants=("é\u2028\x85", "b\nc"))
+    append(tmp_path / "votes.jsonl", odd)
+    assert read([tmp_path / "votes.jsonl"]) == ([odd], [])
+
+
+def test_one_vote_makes_nothing_certain():
+    first, second = leaderboard([VOTE])
+    assert first.name == "natural@1234567" and first.low <= second.points < first.points
+    more, less = leaderboard([VOTE] * 200)
+    assert more.high - more.low < first.high - first.low and more.low > less.high
+    assert leaderboard([]) == []
 
 
 def test_lines_that_are_no_votes_are_named(tmp_path):
