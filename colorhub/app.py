@@ -14,6 +14,7 @@ from colorhub.clicks import COLUMNS, SCREEN, rows
 from colorhub.errors import OptionError
 from colorhub.hub import list_variants
 from colorhub.look import CSS, polite, theme
+from colorhub.memory import limit_of_machine
 from colorhub.studio import Result, compared, painted
 
 HEAD = """# colorhub
@@ -100,6 +101,7 @@ def _connect_api() -> None:
 
 def launch(host: str = "127.0.0.1", port: int = 7860, demo: gr.Blocks | None = None) -> None:
     """Serve the app until it is interrupted. Raises OptionError if the port is taken."""
+    limit_of_machine()  # a variable that is wrong is the host's to hear of, not a visitor's
     try:
         (demo or build()).launch(
             server_name=host,

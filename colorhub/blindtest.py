@@ -15,6 +15,7 @@ from colorhub.errors import ColorhubError, OptionError
 from colorhub.look import note, table
 from colorhub.photos import save_photo
 from colorhub.samples import bundled_photos
+from colorhub.studio import received
 from colorhub.votes import REAL, Vote
 
 NATURAL, TRUE = "Which looks more natural?", "Which one is the real photo?"
@@ -85,8 +86,8 @@ def _board(box: booth.Box | None) -> str:
 
 def _take(visit: Visit, upload: dict[str, Any] | None) -> tuple[Any, ...]:
     """Look at an upload at once. It is shown in grey: its colours would give answers away."""
-    path = Path(upload["path"] if upload else "")
     try:
+        path = Path(received(upload))
         shown, said = booth.grey(path), f"{path.name} is chosen."
     except ColorhubError as error:
         return None, visit.of(None), note(str(error)), gr.Column(visible=False)

@@ -13,7 +13,17 @@ from colorhub.errors import ColorhubError, OptionError
 from colorhub.hub import list_variants
 from colorhub.look import legend, note, polite, table
 from colorhub.photos import save_photo
-from colorhub.studio import Colouring, Result, Shown, colours, compared, new_file, opened, painted
+from colorhub.studio import (
+    Colouring,
+    Result,
+    Shown,
+    colours,
+    compared,
+    new_file,
+    opened,
+    painted,
+    received,
+)
 
 SCREEN, THUMB = 1280, 480  # pixels of a picture's long side in the large view and in the strip
 COLUMNS = ["name", "revision", "source", "seconds", "remark"]
@@ -43,8 +53,8 @@ def rows(outcomes: dict[str, Result | str]) -> list[list[str]]:
 
 def take(upload: dict[str, Any] | None) -> tuple[Any, str]:
     """Look at an upload at once: refuse what is no photo, convert what browsers cannot show."""
-    path = Path(upload["path"] if upload else "")
     try:
+        path = Path(received(upload))
         photo = opened(str(path))
     except ColorhubError as error:
         return None, note(str(error))
@@ -60,12 +70,12 @@ def run(
     upload: dict[str, Any] | None, names: list[str], seed: int, view: str, *look: float
 ) -> Iterator[tuple[Any, ...]]:
     """Colour the photo, showing each result as it comes; `look` are the sliders of `Adjustment`."""
-    photo, seed, nothing = upload["path"] if upload else "", int(seed or 0), gr.skip()
+    seed, nothing = int(seed or 0), gr.skip()
     outcomes: dict[str, Result | str] = {}
     pictures: list[tuple[str, str]] = []
     shown = None
     try:
-        how = Adjustment(*look)
+        photo, how = received(upload), Adjustment(*look)
         yield note("Colouring."), "", *[nothing] * 9
         for name, outcome in compared(photo, names, seed):
             outcomes[name] = outcome
@@ -227,7 +237,7 @@ def restore(request: gr.Request) -> list[Any]:
 def list_hub() -> tuple[Any, str]:
     here = ours_first(list_variants())
     try:
-        names = ours_first(list_variants(hub=True))
+        names = ours_first(list_variants(hub=True, token=False))
     except ColorhubError as error:
         return gr.Dropdown(choices=here), note(str(error), "Variants on this machine still work.")
     said = f"The Hub has {len(names) - len(here)} more: they are in the list now."

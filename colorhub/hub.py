@@ -9,12 +9,14 @@ import re
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from huggingface_hub import CommitOperationAdd, HfApi, constants, hf_hub_download
+from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token, hf_hub_download
+from huggingface_hub import try_to_load_from_cache as cached_file
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -28,6 +30,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from colorhub import strangers
 from colorhub.errors import ColorhubError, HubError, NotFoundError, OptionError, VariantError
 from colorhub.weights import CONFIG, WEIGHTS, check_files, is_classifier, load, sha256
 
@@ -36,6 +39,10 @@ TAG = "colorhub-variant"  # what published variants are found by
 TIMEOUT = 5.0  # seconds to wait for the Hub's first word
 UPLOAD_TIMEOUT = 1800.0  # seconds for all files together
 MAX_BYTES = 2**30  # of weights fetched without asking
+
+# Beside a repository in the cache: everybody may see it. Else a visitor could, while the Hub is
+# down, use what the host has fetched with a token of its own.
+_PUBLIC = ".colorhub-public"
 
 _HUB_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@(.+))?", re.ASCII)
 _PAPERS = (CARD, "training.json", "training_log.csv", "results.json")
@@ -53,11 +60,12 @@ class Variant:
     revision: str | None = None  # the commit, for one from the Hub
 
 
-def list_variants(*, hub: bool = False) -> list[str]:
+def list_variants(*, hub: bool = False, token: str | bool | None = None) -> list[str]:
     """Names that `Colorizer.from_pretrained` takes: bundled, in COLORHUB_VARIANTS_DIR, on the Hub.
 
     With `hub` the Hub's variants follow, of the owners in COLORHUB_NAMESPACE (separated by
-    commas) or of everyone. Raises HubError if the Hub does not answer within a few seconds.
+    commas) or of everyone; with `token=False` those that everybody sees. Raises HubError if the
+    Hub does not answer within a few seconds.
     """
     names = list(local_variants())
     if hub:
@@ -65,7 +73,7 @@ def list_variants(*, hub: bool = False) -> list[str]:
         owners: list[str | None] = [name.strip() for name in listed if name.strip()]
         for owner in owners or [None]:
             try:
-                found = _in_time(partial(_ids_of, owner), TIMEOUT)
+                found = _in_time(partial(_ids_of, owner, token), TIMEOUT)
             except ColorhubError:
                 raise
             except Exception as error:
@@ -100,12 +108,15 @@ def resolve(
 ) -> Variant:
     """Find a variant by name, fetching it from the Hub if it is there.
 
-    `revision` is a branch, tag or commit of a Hub repository. With `folders=False` names never
-    lead to a folder of this machine, only to known short names and the Hub: for names that
-    strangers type. Raises NotFoundError, HubError if the Hub is needed but cannot be reached,
-    VariantError if the repository is no variant.
+    `revision` is a branch, tag or commit of a Hub repository. `folders=False` is for names that
+    strangers type: they never lead to a folder of this machine, only to known short names and to
+    what is public on the Hub, whatever the token, and within the limits of `strangers`. Raises
+    NotFoundError, HubError if the Hub is needed but cannot be reached, VariantError if the
+    repository is no variant.
     """
     name = os.fspath(name)
+    if not folders:
+        strangers.check_name(name, None)
     if (variant := local_variants().get(name)) and revision is None:
         return variant
     if folders and Path(name).is_dir() and revision is None:
@@ -120,7 +131,14 @@ def resolve(
         raise NotFoundError(
             f"There is no variant {name!r}: choose {', '.join(local_variants())}, or {others}."
         )
-    return _fetch(match[1], revision or match[2], token)
+    revision = revision or match[2]
+    if folders:
+        return _fetch(match[1], revision, token)
+    strangers.check_name(name, revision)
+    fetch = partial(_fetch, match[1], revision, False, stranger=True)
+    variant = _in_time(fetch, strangers.PATIENCE)
+    strangers.check_folder(variant.name, variant.folder)
+    return variant
 
 
 def backbone(name: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -150,16 +168,17 @@ def backbone(name: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise VariantError(f"{path} is truncated or no safetensors file ({error}).") from error
 
 
-def card(variant: Variant) -> str | None:
+def card(variant: Variant, *, token: str | bool | None = None) -> str | None:
     """A variant's card; that of one from the Hub is fetched. None if it has none or none is here.
 
-    Raises HubError if the Hub refuses.
+    `token=False` is for variants that strangers name. Raises HubError if the Hub refuses.
     """
     path = variant.folder / CARD
     if variant.source == "hub" and not path.is_file():  # loading takes what it needs alone
         repo_id = variant.name.split("@")[0]
         try:
-            hf_hub_download(repo_id, CARD, revision=variant.revision, etag_timeout=TIMEOUT)
+            options: dict[str, Any] = {"token": token, "etag_timeout": TIMEOUT}
+            hf_hub_download(repo_id, CARD, revision=variant.revision, **options)
         except (RemoteEntryNotFoundError, LocalEntryNotFoundError):
             return None
         except Exception as error:
@@ -285,7 +304,9 @@ def _weights_of(info: Any) -> str | None:
     return files[WEIGHTS].lfs.sha256 if WEIGHTS in files and files[WEIGHTS].lfs else None
 
 
-def _fetch(repo_id: str, revision: str | None, token: str | bool | None) -> Variant:
+def _fetch(
+    repo_id: str, revision: str | None, token: str | bool | None, *, stranger: bool = False
+) -> Variant:
     wanted = f"{repo_id}@{revision}" if revision else repo_id
     api = HfApi(token=token, library_name="colorhub")
     try:
@@ -293,52 +314,88 @@ def _fetch(repo_id: str, revision: str | None, token: str | bool | None) -> Vari
     except HFValidationError as error:
         raise NotFoundError(f"{wanted} is no name of a Hub repository.") from error
     except Exception as error:
-        known = _hub_error(wanted, error)
+        known = _hub_error(wanted, error, stranger=stranger)
         if isinstance(known, NotFoundError):
             raise known from error
-        return _cached(repo_id, revision, known)
+        return _cached(repo_id, revision, known, stranger=stranger)
+    _check_fetchable(wanted, info, stranger=stranger)
+    try:
+        # By the commit that was looked at: a branch may have moved since.
+        options: dict[str, Any] = {"token": token, "etag_timeout": TIMEOUT}
+        commit = info.sha or revision
+        for name in (CONFIG, WEIGHTS):
+            folder = Path(hf_hub_download(repo_id, name, revision=commit, **options)).parent
+    except Exception as error:
+        known = _hub_error(wanted, error, stranger=stranger)
+        return _cached(repo_id, revision, known, stranger=stranger)
+    _remember(folder, revision, public=not (info.private or info.gated))
+    return Variant(wanted, folder, "hub", folder.name)
+
+
+def _check_fetchable(wanted: str, info: Any, *, stranger: bool) -> None:
+    """Refuse a repository before anything of it is fetched."""
     files = {file.rfilename: file.size or 0 for file in info.siblings or []}
     check_files(wanted, files)
+    if stranger:
+        strangers.check_repository(wanted, info)
+        if not isinstance(cached_file(info.id, WEIGHTS, revision=info.sha), str):
+            strangers.check_room(wanted, files[WEIGHTS], Path(constants.HF_HUB_CACHE))
     if files[WEIGHTS] > MAX_BYTES:
         raise VariantError(
             f"{wanted} has {files[WEIGHTS] >> 20} MiB of weights; 1024 is the limit."
         )
-    try:
-        options: dict[str, Any] = {"token": token, "etag_timeout": TIMEOUT}
-        config = Path(hf_hub_download(repo_id, CONFIG, revision=revision, **options))
-        commit = config.parent.name
-        hf_hub_download(repo_id, WEIGHTS, revision=commit, **options)
-    except Exception as error:
-        return _cached(repo_id, revision, _hub_error(wanted, error))
-    return Variant(wanted, config.parent, "hub", commit)
 
 
-def _cached(repo_id: str, revision: str | None, error: ColorhubError) -> Variant:
-    """What an earlier session fetched; raises `error` if that is not all of it."""
+def _remember(folder: Path, revision: str | None, *, public: bool) -> None:
+    """Tell the cache which commit the revision is, as the client does, and who may see it."""
+    repository, commit = folder.parents[1], folder.name
+    with suppress(OSError):  # a cache that is only read is a cache
+        if revision != commit:
+            ref = repository / "refs" / (revision or constants.DEFAULT_REVISION)
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            ref.write_text(commit)
+        if public:
+            (repository / _PUBLIC).touch()
+        else:
+            (repository / _PUBLIC).unlink(missing_ok=True)
+
+
+def _cached(
+    repo_id: str, revision: str | None, error: ColorhubError, *, stranger: bool = False
+) -> Variant:
+    """What an earlier session fetched; raises `error` if that is not all of it.
+
+    A stranger gets what was public when it was fetched. Where there is no token, all was.
+    """
     try:
         for name in (WEIGHTS, CONFIG):
             path = hf_hub_download(repo_id, name, revision=revision, local_files_only=True)
     except (LocalEntryNotFoundError, OSError, ValueError):
         raise error from None
     folder = Path(path).parent
+    if stranger and get_token() is not None and not (folder.parents[1] / _PUBLIC).exists():
+        raise error
     return Variant(f"{repo_id}@{revision}" if revision else repo_id, folder, "hub", folder.name)
 
 
-def _hub_error(name: str, error: Exception) -> ColorhubError:
-    """The client's many exceptions as the few that a reader can act on."""
+def _hub_error(name: str, error: Exception, *, stranger: bool = False) -> ColorhubError:
+    """The client's many exceptions as the few that a reader can act on: a stranger has no token."""
     if isinstance(error, HFValidationError):
         return OptionError(f"{name!r} is no name of a Hub repository: write owner/name.")
     if isinstance(error, GatedRepoError):
         return NotFoundError(f"{name} is gated: ask for access on its page, then sign in.")
     if isinstance(error, RevisionNotFoundError):
         return NotFoundError(f"{name}: there is no such revision on the Hub.")
+    if isinstance(error, RepositoryNotFoundError) and stranger:
+        return NotFoundError(f"{name}: there is no such repository on the Hub, or it is private.")
     if isinstance(error, RepositoryNotFoundError):
         return NotFoundError(
             f"{name}: there is no such repository on the Hub, or it is private. "
             "Check the name, or sign in with `hf auth login` or HF_TOKEN."
         )
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-    if status in (401, 403) or type(error).__name__ == "LocalTokenNotFoundError":
+    unknown = status in (401, 403) or type(error).__name__ == "LocalTokenNotFoundError"
+    if unknown and not stranger:
         return HubError(
             f"The Hub does not let you use {name}: sign in with `hf auth login` or set HF_TOKEN "
             "to a token that may write there."
@@ -349,8 +406,9 @@ def _hub_error(name: str, error: Exception) -> ColorhubError:
     return HubError(f"The Hub {cause}, and {name} needs it. Try again later.")
 
 
-def _ids_of(owner: str | None) -> list[str]:
-    return sorted(model.id for model in HfApi().list_models(author=owner, filter=TAG, limit=1000))
+def _ids_of(owner: str | None, token: str | bool | None) -> list[str]:
+    api = HfApi(token=token)
+    return sorted(model.id for model in api.list_models(author=owner, filter=TAG, limit=1000))
 
 
 def _in_time(call: Callable[[], T], seconds: float | None = None) -> T:

@@ -93,11 +93,11 @@ def _at(
     upload: dict[str, Any] | None, repository: str, tags: list[str], place: int
 ) -> tuple[Any, str]:
     """The photo's colours at one epoch."""
-    photo = upload["path"] if upload else ""
     if not tags:
         return gr.skip(), note("List a repository's epochs first.")
     tag = tags[min(int(place), len(tags)) - 1]
     try:
+        photo = studio.received(upload)
         _, outcome = next(studio.compared(photo, [f"{repository.strip()}@{tag}"], 0))
     except ColorhubError as error:
         return gr.skip(), note(str(error))

@@ -72,8 +72,8 @@ def _zipped(results: list[str], failed: list[list[str]]) -> str:
 def _run(
     uploads: list[dict[str, Any]] | None, variant: str, strength: float, noted: bool
 ) -> Iterator[tuple[Any, ...]]:
-    photos = [upload["path"] for upload in uploads or ()]
     try:
+        photos = [studio.received(upload) for upload in uploads or ()]
         for rows, path in coloured(photos, variant, strength, noted):
             left = len(photos) - len(rows)
             failed = sum(not row[1] for row in rows)

@@ -13,18 +13,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from gradio.utils import get_upload_folder
 from PIL import Image
 from torch import Tensor
 
+from colorhub import weights
 from colorhub.adjustment import Adjustment
 from colorhub.colorizer import Colorizer, join, paint
 from colorhub.decoding import read
 from colorhub.errors import ColorhubError, OptionError, PhotoError, VariantError
+from colorhub.gpu import on_gpu
 from colorhub.hub import Variant, list_variants, resolve
 from colorhub.jobs import result_name
+from colorhub.memory import Kept, network_bytes
 from colorhub.originals import Original
 from colorhub.photos import save_photo
 from colorhub.results import write
@@ -43,6 +47,7 @@ NO_VARIANTS = (
 )
 
 _model = threading.Lock()  # one network at a time: they share the device and its memory
+_networks: Kept[Colorizer] = Kept()
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,18 @@ class Shown:
         return f"{result.variant.name} · seed {result.seed}" if other else result.caption
 
 
+def received(upload: Any) -> str:
+    """The path of a photo that a visitor sent; "" if none was.
+
+    Where an event takes what the page sends as it is, Gradio does not look whether the path is
+    that of an upload: a visitor could name any photo of this machine. Raises PhotoError.
+    """
+    path = str(upload["path"]) if upload else ""
+    if path and not Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
+        raise PhotoError("This photo was not sent to this app: choose it again.")
+    return path
+
+
 @lru_cache(maxsize=1)
 def opened(photo: str) -> Image.Image:
     """An upload as a picture. Raises PhotoError."""
@@ -117,23 +134,30 @@ def _reduced(photo: str, longest: int) -> Image.Image:
     return small
 
 
-@lru_cache(maxsize=8)
 def _load(variant: Variant, written: float) -> Colorizer:
-    try:
-        return Colorizer.from_pretrained(variant.folder)
-    except VariantError as error:
-        raise VariantError(str(error).replace(str(variant.folder), variant.name)) from error
+    def load() -> Colorizer:
+        try:
+            return Colorizer(weights.load(variant.folder), variant=variant)
+        except VariantError as error:
+            raise VariantError(str(error).replace(str(variant.folder), variant.name)) from error
+
+    return _networks.get((variant, written), load, lambda made: network_bytes(made.generator))
 
 
 @lru_cache(maxsize=128)
 def _result(colouring: Colouring, written: float) -> Result:
-    variant, seed = colouring.variant, colouring.seed
-    picture = opened(colouring.photo)
+    opened(colouring.photo)  # no network waits while a photo is decoded
     with _model:
-        colorizer = _load(variant, written)
-        start = time.perf_counter()
-        ab = colorizer.predict(picture, seed=seed)
-        seconds = time.perf_counter() - start
+        return _asked(colouring, written)
+
+
+@on_gpu
+def _asked(colouring: Colouring, written: float) -> Result:
+    variant, seed = colouring.variant, colouring.seed
+    picture, colorizer = opened(colouring.photo), _load(variant, written)
+    start = time.perf_counter()
+    ab = colorizer.predict(picture, seed=seed)
+    seconds = time.perf_counter() - start
     several = colorizer.has_alternatives
     knows, device = colorizer.knows_uncertainty, colorizer.device.type
     return Result(variant, seed, ab, seconds, device, colorizer.note, several, knows)
@@ -141,9 +165,14 @@ def _result(colouring: Colouring, written: float) -> Result:
 
 @lru_cache(maxsize=32)
 def _uncertainty(photo: str, variant: Variant, written: float) -> Tensor:
-    picture = opened(photo)
+    opened(photo)
     with _model:
-        return _load(variant, written).uncertainty(picture)
+        return _asked_uncertainty(photo, variant, written)
+
+
+@on_gpu
+def _asked_uncertainty(photo: str, variant: Variant, written: float) -> Tensor:
+    return _load(variant, written).uncertainty(opened(photo))
 
 
 def _written(variant: Variant) -> float:
@@ -184,7 +213,9 @@ def compared(
     """Each name with its result or, if it fails, with one sentence why: the others go on."""
     if not photo:
         raise PhotoError("Choose a photo first.")
-    names = list(dict.fromkeys(names or ()))
+    if not isinstance(names or [], (list, tuple)):
+        raise OptionError("Give a list of variants' names.")
+    names = list(dict.fromkeys(map(str, names or ())))
     if not names:
         raise OptionError("Choose at least one variant." if list_variants() else NO_VARIANTS)
     if len(names) > MANY:

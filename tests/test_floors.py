@@ -10,7 +10,7 @@ from conftest import ROOT
 import colorhub
 
 FLOORS = [
-    ("errors", "ranks", "papers", "tables", "exif", "icc", "files"),
+    ("errors", "ranks", "papers", "tables", "exif", "icc", "files", "gpu"),
     (
         "color",
         "encoders",
@@ -25,10 +25,12 @@ FLOORS = [
         "metadata",
         "votes",
         "adjustment",
+        "memory",
     ),
     ("augmentation", "palette", "classifiers", "critics", "checkpoints", "data", "reports"),
     ("generators", "losses", "degradations"),
     ("weights", "batches", "state", "originals", "channels", "journal"),
+    ("strangers",),
     ("hub", "cards", "decoding", "jobs"),
     ("results",),
     ("colorizer", "export"),

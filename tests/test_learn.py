@@ -48,8 +48,9 @@ def test_epochs_come_in_order_and_each_colours_the_photo(
     for tag in ("epoch-10", "epoch-2"):
         hub.publish(variants, "owner/tiny", revision=tag)
     assert learn.epochs(" owner/tiny ") == ["epoch-2", "epoch-10"]
-    make_photo().convert("L").save(tmp_path / "photo.png")
-    upload = {"path": str(tmp_path / "photo.png")}
+    (tmp_path / "uploads").mkdir(exist_ok=True)
+    make_photo().convert("L").save(tmp_path / "uploads" / "photo.png")
+    upload = {"path": str(tmp_path / "uploads" / "photo.png")}
     for place in (1, 2):
         _, said = learn._at(upload, "owner/tiny", learn.epochs("owner/tiny"), place)
         assert f">{('epoch-2', 'epoch-10')[place - 1]}.<" in said
