@@ -514,6 +514,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         _complain("this does not fit into the memory that the machine, or its limits, leave.")
         return 1
+    except BrokenPipeError:  # who reads has seen enough, such as `head`
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         _complain("stopped.")
         return 130
