@@ -10,18 +10,18 @@ import os
 import shlex
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction
 
 from colorhub.errors import ColorhubError, OptionError
 from colorhub.photos import save_photo
+from colorhub.progress import Progress, print_line
 
 if TYPE_CHECKING:
     from colorhub.album import Album
@@ -134,7 +134,7 @@ class Colorize:
         """Colour photos and tell of each; how many failed, and how many were done before."""
         failures = skipped = 0
         outcomes = album.color(jobs)
-        with closing(outcomes), _Progress(len(jobs), quiet=quiet) as progress:
+        with closing(outcomes), Progress(len(jobs), quiet=quiet) as progress:
             for outcome in outcomes:
                 failures += bool(outcome.error)
                 skipped += outcome.skipped
@@ -146,59 +146,6 @@ class Colorize:
                     progress.tell(f"colorhub: {outcome.job.photo}: {warning}.", sys.stderr)
                 progress.count(skipped=outcome.skipped)
         return failures, skipped
-
-
-class _Progress:
-    """Photos a second and the time that is left: a bar on a terminal, now and then a line in a log.
-
-    What was done before does not count for the pace. Lines can be told meanwhile, also to a reader
-    that has gone: what it wanted to read is less than what is being done.
-    """
-
-    EVERY = 30.0  # seconds between lines
-
-    def __init__(self, total: int, *, quiet: bool) -> None:
-        from tqdm import tqdm
-
-        quiet = quiet or total < 2
-        self._tqdm, self._total, self._done, self._skipped = tqdm, total, 0, 0
-        self._logs = not (quiet or sys.stderr.isatty())
-        self._bar = tqdm(
-            total=total,
-            unit=" photos",
-            smoothing=0,  # the pace since the start, of those that were not skipped
-            disable=quiet or self._logs,
-            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt}, {rate_noinv_fmt}, {remaining} left",
-        )
-        self._start = self._last = time.monotonic()
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def tell(self, line: str, stream: TextIO) -> None:
-        with self._bar.external_write_mode(stream):
-            _print(line, stream)
-
-    def count(self, *, skipped: bool) -> None:
-        self._done += 1
-        self._skipped += skipped
-        self._bar.initial = self._skipped
-        self._bar.update()
-        now = time.monotonic()
-        if self._logs and now - self._last > self.EVERY:
-            self._last = now
-            line = self._tqdm.format_meter(
-                self._done,
-                self._total,
-                now - self._start,
-                initial=self._skipped,
-                unit=" photos",
-                bar_format="{n_fmt} of {total_fmt} photos, {rate_noinv_fmt}, {remaining} left",
-            )
-            self.tell(f"colorhub: {line}.", sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -531,13 +478,4 @@ def _need(package: str, *, extra: str) -> None:
 
 
 def _complain(message: str) -> None:
-    _print(f"colorhub: {message}", sys.stderr)
-
-
-def _print(line: str, stream: TextIO) -> None:
-    """Write a line at once, for who follows; where that has gone, this and later ones are lost."""
-    try:
-        print(line, file=stream, flush=True)
-    except OSError:
-        with open(os.devnull, "w") as nothing:
-            os.dup2(nothing.fileno(), stream.fileno())
+    print_line(f"colorhub: {message}", sys.stderr)

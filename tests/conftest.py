@@ -1,11 +1,14 @@
 """What tests share: a Hub on loopback, photos and variants of their own making."""
 
 import atexit
+import contextlib
 import multiprocessing
 import os
 import socket
+import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -46,6 +49,7 @@ for name in (
 
 import torch
 import torch.distributed as dist
+from huggingface_hub import constants
 from PIL import Image
 
 from colorhub import weights
@@ -106,6 +110,15 @@ def hub_server() -> Iterator[HubServer]:
     _SERVER.reset()
     yield _SERVER
     _SERVER.reset()
+
+
+@pytest.fixture
+def empty_cache(hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder where what comes from the Hub is cached, empty."""
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(cache), raising=False)
+    return cache
 
 
 def make_photo(width: int = 48, height: int = 40, seed: int = 0) -> Image.Image:
@@ -171,6 +184,45 @@ def make_generator(architecture: str = "ResUNet") -> Generator:
     with torch.no_grad():
         list(last.parameters())[-1].copy_(torch.tensor([0.1, 0.3]))
     return network.eval()
+
+
+@contextlib.contextmanager
+def serving(code: str, folder: Path, **environment: str) -> Iterator[str]:
+    """The address of a page that code serves at `{port}`, in a process of its own.
+
+    Its variants are those in the folder's variants/, its uploads go to uploads/, its log to log.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "COLORHUB_VARIANTS_DIR": str(folder / "variants"),
+        "GRADIO_TEMP_DIR": str(folder / "uploads"),
+        "HF_HOME": str(folder / "hf"),
+        "NO_PROXY": "127.0.0.1,localhost",
+        **environment,
+    }
+    command = [sys.executable, "-c", code.replace("{port}", str(port))]
+    with open(folder / "log", "a") as log:
+        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+    try:
+        address = f"http://127.0.0.1:{port}/"
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        for _ in range(300):
+            with contextlib.suppress(OSError), opener.open(address, timeout=5):
+                break
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(timeout=0.2)
+                pytest.fail(f"The page did not start:\n{(folder / 'log').read_text()}")
+        yield address
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+APP = "from colorhub.app import launch; launch(port={port})"
+"""Code for `serving`."""
 
 
 @pytest.fixture

@@ -230,7 +230,7 @@ def test_a_photo_that_vanishes_meanwhile_is_named(words, album, out, monkeypatch
 
 
 def test_a_log_has_lines_of_pace_and_time_left(words, monkeypatch, capsys):
-    monkeypatch.setattr("colorhub.cli._Progress.EVERY", 0.0)
+    monkeypatch.setattr("colorhub.progress.Progress.EVERY", 0.0)
     assert colorhub(words) == 0
     said = capsys.readouterr().err
     assert "colorhub: 5 of 10 photos, " in said and "photos/s, " in said and "left." in said

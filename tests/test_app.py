@@ -1,13 +1,7 @@
 """The app as a visitor and as `gradio_client` meet it: a real server, a real browser."""
 
-import contextlib
 import itertools
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +11,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import torch
+from conftest import APP, serving
 from PIL import Image
 
 from colorhub import weights
@@ -57,41 +52,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     _save_variant(noisy, noisy.head, folder / "variants" / "noisy")
     _save_variant(plain, plain.decoder[-2], folder / "variants" / "plain")
     _save_variant(natural, natural.mean, folder / "variants" / "natural")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
-        "COLORHUB_VARIANTS_DIR": str(folder / "variants"),
-        "GRADIO_ANALYTICS_ENABLED": "False",
-        "GRADIO_TEMP_DIR": str(folder / "uploads"),
-        "HF_HOME": str(folder / "hf"),
-        "HF_HUB_OFFLINE": "1",
-        "NO_PROXY": "127.0.0.1",
-    }
-    command = f"from colorhub.app import launch; launch(port={port})"
-    with open(folder / "log", "w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-c", command], cwd=ROOT, env=environment, stdout=log, stderr=log
-        )
-    try:
-        address = f"http://127.0.0.1:{port}/"
-        _wait_for(address, server, folder / "log")
+    with serving(APP, folder, HF_HUB_OFFLINE="1") as address:
         yield address
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
-
-
-def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    for _ in range(300):
-        with contextlib.suppress(OSError), opener.open(address, timeout=5):
-            return
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(timeout=0.2)
-            break
-    pytest.fail(f"The app did not start:\n{log.read_text()}")
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,7 @@
 
 import contextlib
 import json
-import os
 import random
-import socket
-import subprocess
-import sys
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from io import BytesIO
@@ -16,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, make_photo
+from conftest import ROOT, make_photo, serving
 from PIL import Image
 
 from colorhub import __version__, weights
@@ -68,36 +63,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@contextlib.contextmanager
-def _served(home: Path, **environment: str) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
-        "COLORHUB_VARIANTS_DIR": str(home / "variants"),
-        "GRADIO_TEMP_DIR": str(home / "uploads"),
-        "HF_HUB_OFFLINE": "1",
-        "NO_PROXY": "127.0.0.1",
-        **environment,
-    }
-    code = PAGE.format(names=list(VARIANTS), port=port)
-    with open(home / "log", "a") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=log, stderr=log
-        )
-    try:
-        opener, address = urllib.request.build_opener(), f"http://127.0.0.1:{port}/"
-        for _ in range(300):
-            with contextlib.suppress(OSError), opener.open(address, timeout=5):
-                break
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(timeout=0.2)
-                pytest.fail(f"The page did not start:\n{(home / 'log').read_text()}")
-        yield address
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
+def _served(home: Path, **environment: str) -> contextlib.AbstractContextManager[str]:
+    page = PAGE.replace("{names}", str(list(VARIANTS)))
+    return serving(page, home, HF_HUB_OFFLINE="1", **environment)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from conftest import ROOT
 import colorhub
 
 FLOORS = [
-    ("errors", "ranks", "papers", "tables", "exif", "icc", "files", "gpu"),
+    ("errors", "ranks", "papers", "tables", "exif", "icc", "files", "gpu", "progress"),
     (
         "color",
         "encoders",

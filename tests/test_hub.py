@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import make_generator, make_photo
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi
 
 from colorhub import Colorizer, HubError, NotFoundError, OptionError, VariantError, cards, weights
 from colorhub.hub import backbone, list_variants, publish, resolve
@@ -20,12 +20,7 @@ from colorhub.hub import backbone, list_variants, publish, resolve
 TOKEN = "owner-token"
 
 
-@pytest.fixture(autouse=True)
-def empty_cache(hub_server, tmp_path, monkeypatch):
-    cache = tmp_path / "cache"
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(cache), raising=False)
-    return cache
+pytestmark = pytest.mark.usefixtures("empty_cache")
 
 
 def picture_of(name, **options):

@@ -1,11 +1,8 @@
 """What hostile visitors try: names, repositories, a Hub gone wrong, files of the machine."""
 
-import contextlib
 import json
 import os
 import shutil
-import socket
-import subprocess
 import sys
 import time
 import urllib.error
@@ -16,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, make_generator, make_photo
+from conftest import APP, ROOT, make_generator, make_photo, serving
 from hub_server import HubServer
-from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub import HfApi, hf_hub_download
 
 from colorhub import Colorizer, HubError, NotFoundError, OptionError, VariantError, weights
 from colorhub import strangers as strangers_module
@@ -28,12 +25,7 @@ from colorhub.hub import card, list_variants, publish, resolve
 TOKEN = "owner-token"
 
 
-@pytest.fixture(autouse=True)
-def empty_cache(hub_server, tmp_path, monkeypatch):
-    cache = tmp_path / "cache"
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(cache), raising=False)
-    return cache
+pytestmark = pytest.mark.usefixtures("empty_cache")
 
 
 @pytest.fixture
@@ -426,34 +418,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     folder = tmp_path_factory.mktemp("app")
     weights.save(make_generator(), folder / "variants" / "natural", mean_ab=(1.0, 2.0))
     make_photo().save(folder / "private.png")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
-        "COLORHUB_VARIANTS_DIR": str(folder / "variants"),
-        "GRADIO_TEMP_DIR": str(folder / "uploads"),
-        "HF_HOME": str(folder / "hf"),
-        "HF_TOKEN": TOKEN,
-        "NO_PROXY": "127.0.0.1,localhost",
-        "TMPDIR": str(folder),
-    }
-    command = f"from colorhub.app import launch; launch(port={port})"
-    with open(folder / "log", "w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-c", command], cwd=ROOT, env=environment, stdout=log, stderr=log
-        )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        for _ in range(400):
-            with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=5):
-                break
-            assert server.poll() is None, (folder / "log").read_text()
-            time.sleep(0.1)
-        yield address, folder
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
+    with serving(APP, folder, HF_TOKEN=TOKEN, TMPDIR=str(folder)) as address:
+        yield address.rstrip("/"), folder
 
 
 def call(address: str, name: str, *data: Any) -> str:
