@@ -184,9 +184,9 @@ def measure(case: Case) -> dict[str, Any]:
     sys.path.append(str(TRAIN))
     script: Any = importlib.import_module(case.script)
     if not case.channels_last:
-        to_lab: Any = training.Run._to_lab
+        to_lab: Any = training.Colouring.batch
         training.channels_last = lambda network: network
-        training.Run._to_lab = lambda *args: [each.contiguous() for each in to_lab(*args)]  # type: ignore
+        training.Colouring.batch = lambda *args: [each.contiguous() for each in to_lab(*args)]  # type: ignore
     watch = Stopwatch() if case.shares else None
     if watch:
         watch.wrap_script(script)
@@ -202,7 +202,7 @@ def measure(case: Case) -> dict[str, Any]:
                     watch.wrap_part(name, part)
             return ready
 
-        def batches(self) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+        def batches(self) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
             for batch in super().batches():
                 clock.append(time.perf_counter())
                 enough = len(clock) == case.steps + 2

@@ -17,9 +17,10 @@ import yaml
 
 from colorhub import generators, tables
 from colorhub.errors import VariantError
+from colorhub.kinds import KINDS
 from colorhub.provenance import write_text
 from colorhub.tables import METHODS, METRICS
-from colorhub.weights import WEIGHTS, read_config
+from colorhub.weights import WEIGHTS, kind_of, read_config
 
 CHART = "samples/calibration.png"  # of the variant's uncertainty, if it was measured
 # Licence ids of the Hub that data and weights of this kind carry; any other is named "other".
@@ -28,12 +29,6 @@ LICENSES = (
     *("cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "openrail", "odc-by"),
 )
 _BLOCK = re.compile(r"<!-- colorhub: (\w+) -->\n.*?<!-- /colorhub -->", re.DOTALL)
-
-_LIMITS = """\
-Colours are inferred, not remembered: they are plausible at best, and never evidence of what a
-scene looked like. Keep the grey original, and mark what you publish as colorized. Uncommon
-objects, clothes and skin tones tend towards the average of the training data.
-"""
 
 
 def write(
@@ -89,6 +84,8 @@ def _variants_table(variants: Path) -> str:
     lines = ["| " + " | ".join(map(str.strip, heads)) + " |", "|---" * len(heads) + "|"]
     baselines = {}
     for config in sorted(variants.glob("*/config.json")):
+        if kind_of(config.parent) != "photo":
+            continue
         facts = _Facts(config.parent, config.parent.name)
         link = f"[{facts.name}](model_cards/{facts.name}/README.md)"
         metrics = facts.results["metrics"]
@@ -112,7 +109,8 @@ class _Facts:
         self.folder = folder
         self.place = folder.parent
         self.config = read_config(folder)
-        self.architecture = generators.ARCHITECTURES[self.config["architecture"]]
+        self.architecture = generators.EVERY[self.config["architecture"]]
+        self.kind = KINDS[kind_of(folder) or "photo"]
         network = self.architecture.Config(**self.config["network"])
         self.paper = getattr(network, "paper", self.architecture.PAPER)
         self.training = _read(folder / "training.json")
@@ -140,7 +138,8 @@ class _Facts:
             try:
                 other = _Facts(path.parent, path.parent.name)
                 same = other.config["weights_sha256"] == self.config["weights_sha256"]
-                fits = not same and other.results and other.measured_on == self.measured_on
+                fits = not same and "metrics" in other.results
+                fits = fits and other.measured_on == self.measured_on
             except (VariantError, LookupError, TypeError, ValueError, AttributeError):
                 continue  # the place may be anyone's: what is no variant is passed over
             if fits:
@@ -156,7 +155,7 @@ def _skeleton(facts: _Facts) -> str:
     paper = facts.paper
     parts = [
         f"\n# {facts.name.split('/')[-1]}\n",
-        f"Colours black-and-white photos with {paper.network}, after *{paper.title}*.\n",
+        f"{facts.kind.does.format(network=paper.network)}, after *{paper.title}*.\n",
         "## How to use\n",
         _block("use", ""),
         "\n## Training\n",
@@ -164,7 +163,7 @@ def _skeleton(facts: _Facts) -> str:
         "\n## Results\n",
         "\n".join(_block(name, "") for name in ("results", "beside", "groups", "robustness")),
         "\n## Limits\n",
-        _LIMITS,
+        facts.kind.limits,
         "## Citation\n",
         f"{paper.authors}: *{paper.title}*{f', {paper.year}' if paper.year else ''}.\n",
     ]
@@ -177,8 +176,9 @@ def _block(name: str, content: str) -> str:
 
 def _front_matter(facts: _Facts) -> dict[str, Any]:
     license = (facts.training or {}).get("license") or facts.dataset.get("license")
-    front: dict[str, Any] = {"library_name": "colorhub", "pipeline_tag": "image-to-image"}
-    front["tags"] = ["image-colorization", "colorhub-variant", "pytorch", *facts.architecture.TAGS]
+    kind = facts.kind
+    front: dict[str, Any] = {"library_name": "colorhub", "pipeline_tag": kind.pipeline}
+    front["tags"] = [*kind.topics, kind.tag, "pytorch", *facts.architecture.TAGS]
     if license in LICENSES:
         front["license"] = license
     else:
@@ -186,7 +186,7 @@ def _front_matter(facts: _Facts) -> dict[str, Any]:
         front["license_link"] = "README.md"
     if facts.dataset.get("on_hub"):
         front["datasets"] = [facts.dataset["name"]]
-    if facts.results:
+    if "metrics" in facts.results:
         front["metrics"] = list(facts.results["metrics"]["variant"])
         front["model-index"] = [_model_index(facts)]
     return front
@@ -198,7 +198,7 @@ def _model_index(facts: _Facts) -> dict[str, Any]:
         "name": facts.name.split("/")[-1],
         "results": [
             {
-                "task": {"type": "image-to-image", "name": "Image colorization"},
+                "task": {"type": facts.kind.pipeline, "name": facts.kind.task},
                 "dataset": {
                     "type": dataset["name"],
                     "name": dataset["name"],
@@ -214,16 +214,7 @@ def _model_index(facts: _Facts) -> dict[str, Any]:
 
 
 def _use(facts: _Facts) -> str:
-    name = facts.name
-    return f"""```python
-from colorhub import Colorizer
-
-colorizer = Colorizer.from_pretrained("{name}")
-colorizer.colorize("photo.jpg").save("photo-in-color.jpg")
-```
-
-or `colorhub colorize photo.jpg --variant {name} --output photo-in-color.jpg`
-"""
+    return facts.kind.use.format(name=facts.name)
 
 
 def _training(facts: _Facts) -> str:
@@ -261,6 +252,8 @@ def _training(facts: _Facts) -> str:
 def _results(facts: _Facts) -> str:
     if not facts.results:
         return "This variant has not been measured.\n" + _sample(facts)
+    if tables.is_free(facts.results):
+        return tables.free_tables(facts.results) + _sample(facts)
     results, dataset = facts.results, facts.results["dataset"]
     where = f"`{dataset['name']}`, split `{dataset['split']}`, {results['images']} photos"
     skipped, crop = results["skipped"], results.get("crop")
@@ -274,7 +267,7 @@ def _results(facts: _Facts) -> str:
 
 
 def _beside(facts: _Facts) -> str:
-    others = list(facts.others()) if facts.results else []
+    others = list(facts.others()) if "metrics" in facts.results else []
     if not others:
         return ""
     known = {f"**{facts.name}**": facts} | {other.name: other for other in others}

@@ -193,7 +193,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class Variants:
-    """List the variants that can be used by name.
+    """List the variants that can be used by name, with their kind: what they make pictures from.
 
     example: colorhub variants --hub
     """
@@ -205,17 +205,19 @@ class Variants:
 
     def run(self) -> int:
         from colorhub.hub import list_variants, local_variants
+        from colorhub.kinds import KINDS
 
-        known = local_variants()
+        known = local_variants(None)
         rows = [
-            {"name": name, "source": known[name].source if name in known else "hub"}
-            for name in list_variants(hub=self.hub)
+            {"name": name, "kind": kind, "source": known[name].source if name in known else "hub"}
+            for kind in KINDS
+            for name in list_variants(hub=self.hub, kind=kind)
         ]
         if self.json:
             print(json.dumps(rows, indent=2))
         else:
             for row in rows:
-                print(f"{row['name']:32} {row['source']}")
+                print(f"{row['name']:32} {row['kind']:8} {row['source']}")
         return 0
 
 

@@ -82,6 +82,19 @@ def open_rows(
     return rows if column == "image" else rows.rename_column(column, "image")
 
 
+def rows_of(config: Any, split: str, columns: tuple[str, ...] = ()) -> Rows:
+    """One split of the data that a training script's options name. Raises DataError."""
+    return open_rows(
+        config.dataset_name,
+        data_files=config.data_files,
+        config_name=config.dataset_config_name,
+        split=split,
+        image_column=config.image_column,
+        columns=columns,
+        streaming=config.streaming,
+    )
+
+
 def guarded(rows: Iterable[Row]) -> Iterator[Row]:
     """The rows one by one. Raises DataError when they cannot be read on."""
     try:

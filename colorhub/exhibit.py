@@ -6,17 +6,14 @@ from typing import Any
 from accelerate import Accelerator
 
 from colorhub import cards, hub, provenance, weights
-from colorhub.colorizer import Colorizer
-from colorhub.data import Rows, is_plain_folder, open_rows
+from colorhub.data import Rows, is_plain_folder
 from colorhub.errors import OptionError
-from colorhub.evaluation import evaluate
-from colorhub.generators import Generator
 from colorhub.options import Options
 from colorhub.photos import save_photo
 from colorhub.publisher import Publisher
 from colorhub.runlog import say
-from colorhub.samples import sample_photos, triptychs
 from colorhub.state import Progress
+from colorhub.tasks import Task
 
 
 class Exhibit:
@@ -30,6 +27,7 @@ class Exhibit:
         config: Options,
         *,
         script: str,
+        task: Task,
         resolution: int,
         accelerator: Accelerator,
         rows: Rows,
@@ -39,7 +37,7 @@ class Exhibit:
         self.script = Path(script).name
         self.accelerator = accelerator
         self.folder = Path(config.output_dir)
-        self.photos = sample_photos(config.validation_images)
+        self.task = task
         self.dataset = provenance.dataset_facts(
             config.dataset_name, config.train_split, rows, data_files=config.data_files
         )
@@ -55,15 +53,15 @@ class Exhibit:
             self.name = hub.create(name, private=config.hub_private_repo)
             self.publisher = Publisher(self.name, private=config.hub_private_repo, say=say)
 
-    def save(self, generator: Generator, progress: Progress) -> None:
+    def save(self, generator: Any, progress: Progress) -> None:
         """Write weights, configuration and facts."""
         a, b = progress.mean_ab
-        weights.save(generator, self.folder, mean_ab=(a, b))
+        weights.save(generator, self.folder, mean_ab=(a, b) if (a or b) else None)
         provenance.write_json(self.folder / "training.json", self._facts(progress))
 
-    def sample(self, generator: Generator, epoch: int) -> None:
-        """Write the triptychs of an epoch."""
-        sheet = triptychs(Colorizer(generator, device=self._device()), self.photos)
+    def sample(self, generator: Any, epoch: int) -> None:
+        """Write the samples of an epoch."""
+        sheet = self.task.samples(generator, str(self.accelerator.device))
         generator.train()
         save_photo(sheet, self.folder / "samples" / f"epoch-{epoch:03}.png")
 
@@ -76,7 +74,7 @@ class Exhibit:
     def finish(self, progress: Progress) -> None:
         """Measure the saved variant, write its card, publish it. Raises HubError."""
         if self.config.validation_split is not None:
-            self._measure(progress)
+            self._measure()
         cards.write(self.folder, name=self.name)
         say(f"The variant is in {self.folder}.")
         if self.publisher:
@@ -106,23 +104,10 @@ class Exhibit:
             "versions": provenance.versions(),
         }
 
-    def _measure(self, progress: Progress) -> None:
+    def _measure(self) -> None:
         config = self.config
-        rows = open_rows(
-            config.dataset_name,
-            config_name=config.dataset_config_name,
-            split=config.validation_split or "",
-            image_column=config.image_column,
-            streaming=config.streaming,
-        )
-        a, b = progress.mean_ab
-        results = evaluate(
-            Colorizer(weights.load(self.folder), device=self._device()),
-            rows,
-            mean_ab=(a, b),
-            max_images=config.max_validation_images,
-        )
-        facts = provenance.dataset_facts(config.dataset_name, config.validation_split or "", rows)
+        split = config.validation_split or ""
+        facts, results = self.task.measure(self.folder, split, str(self.accelerator.device))
         provenance.write_json(
             self.folder / "results.json",
             {
@@ -135,6 +120,3 @@ class Exhibit:
 
     def _command(self) -> str:
         return provenance.command_line(self.script, self.accelerator.num_processes)
-
-    def _device(self) -> str:
-        return str(self.accelerator.device)

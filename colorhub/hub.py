@@ -32,10 +32,11 @@ from torch import Tensor
 
 from colorhub import strangers
 from colorhub.errors import ColorhubError, HubError, NotFoundError, OptionError, VariantError
-from colorhub.weights import CONFIG, WEIGHTS, check_files, is_classifier, load, sha256
+from colorhub.generators import EVERY
+from colorhub.kinds import KINDS
+from colorhub.weights import CONFIG, WEIGHTS, check_files, kind_of, load, sha256
 
 CARD = "README.md"
-TAG = "colorhub-variant"  # what published variants are found by
 TIMEOUT = 5.0  # seconds to wait for the Hub's first word
 UPLOAD_TIMEOUT = 1800.0  # seconds for all files together
 MAX_BYTES = 2**30  # of weights fetched without asking
@@ -60,20 +61,23 @@ class Variant:
     revision: str | None = None  # the commit, for one from the Hub
 
 
-def list_variants(*, hub: bool = False, token: str | bool | None = None) -> list[str]:
+def list_variants(
+    *, hub: bool = False, token: str | bool | None = None, kind: str = "photo"
+) -> list[str]:
     """Names that `Colorizer.from_pretrained` takes: bundled, in COLORHUB_VARIANTS_DIR, on the Hub.
 
+    Variants of another `kind` (video, text, noise) are for what makes pictures of these.
     With `hub` the Hub's variants follow, of the owners in COLORHUB_NAMESPACE (separated by
     commas) or of everyone; with `token=False` those that everybody sees. Raises HubError if the
     Hub does not answer within a few seconds.
     """
-    names = list(local_variants())
+    names = list(local_variants(kind))
     if hub:
         listed = os.environ.get("COLORHUB_NAMESPACE", "").split(",")
         owners: list[str | None] = [name.strip() for name in listed if name.strip()]
         for owner in owners or [None]:
             try:
-                found = _in_time(partial(_ids_of, owner, token), TIMEOUT)
+                found = _in_time(partial(_ids_of, owner, token, KINDS[kind].tag), TIMEOUT)
             except ColorhubError:
                 raise
             except Exception as error:
@@ -82,8 +86,8 @@ def list_variants(*, hub: bool = False, token: str | bool | None = None) -> list
     return names
 
 
-def local_variants() -> dict[str, Variant]:
-    """Variants that need no network, by short name."""
+def local_variants(kind: str | None = "photo") -> dict[str, Variant]:
+    """Variants of one kind, or of all, that need no network, by short name."""
     package = Path(__file__).parent
     # An installed package carries the folder inside; a checkout has it beside the package.
     bundled = [package / "model_cards", package.parent / "model_cards"]
@@ -94,7 +98,8 @@ def local_variants() -> dict[str, Variant]:
     for source, place in places:
         for config in sorted(place.glob(f"*/{CONFIG}")):
             name = config.parent.name
-            if not is_classifier(config.parent):  # such as a fusion model's extractor
+            this = kind_of(config.parent)
+            if this is not None and this == (kind or this):
                 found.setdefault(name, Variant(name, config.parent, source))
     return found
 
@@ -117,7 +122,7 @@ def resolve(
     name = os.fspath(name)
     if not folders:
         strangers.check_name(name, None)
-    if (variant := local_variants().get(name)) and revision is None:
+    if (variant := local_variants(None).get(name)) and revision is None:
         return variant
     if folders and Path(name).is_dir() and revision is None:
         return Variant(Path(name).resolve().name, Path(name), "local")
@@ -241,7 +246,7 @@ def publish(
     is not whole, HubError if the Hub refuses or cannot be reached.
     """
     folder = Path(folder)
-    load(folder)  # refuses what nobody could load again
+    load(folder, EVERY)  # refuses what nobody could load again
     if not (folder / CARD).is_file():
         raise VariantError(f"{folder} has no {CARD}: a variant is published with its card.")
     if constants.ENDPOINT != constants._HF_DEFAULT_ENDPOINT:
@@ -406,9 +411,9 @@ def _hub_error(name: str, error: Exception, *, stranger: bool = False) -> Colorh
     return HubError(f"The Hub {cause}, and {name} needs it. Try again later.")
 
 
-def _ids_of(owner: str | None, token: str | bool | None) -> list[str]:
+def _ids_of(owner: str | None, token: str | bool | None, tag: str) -> list[str]:
     api = HfApi(token=token)
-    return sorted(model.id for model in api.list_models(author=owner, filter=TAG, limit=1000))
+    return sorted(model.id for model in api.list_models(author=owner, filter=tag, limit=1000))
 
 
 def _in_time(call: Callable[[], T], seconds: float | None = None) -> T:

@@ -24,14 +24,14 @@ _PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)\n*")  # shown in a gallery of their
 
 def card(name: str) -> str:
     """A variant's card without its front matter, pictures and links to files beside it."""
-    variant = hub.local_variants().get(name)
+    variant = hub.local_variants(None).get(name)
     text = (hub.card(variant) if variant else None) or "This variant has no card."
     return _LINK.sub(r"\1", _PICTURE.sub("", _FRONT.sub("", text)))
 
 
 def losses(name: str) -> pd.DataFrame:
     """The log of a variant's training: step, loss and its value, a row each."""
-    variant = hub.local_variants().get(name)
+    variant = hub.local_variants(None).get(name)
     path = variant.folder / "training_log.csv" if variant else Path()
     rows = []
     if path.is_file():
@@ -45,7 +45,7 @@ def losses(name: str) -> pd.DataFrame:
 
 def samples(name: str) -> list[Image.Image]:
     """The pictures of a variant's folder."""
-    variant = hub.local_variants().get(name)
+    variant = hub.local_variants(None).get(name)
     paths = sorted((variant.folder / "samples").glob("*.[jp][pn]g")) if variant else []
     pictures = []
     for path in paths:
@@ -110,7 +110,7 @@ def _at(
 def tab(opened: gr.Tab) -> None:
     """Lay the tab out, where it is called; it is filled when it is opened."""
     private: dict[str, Any] = {"api_visibility": "private"}
-    names = sorted(hub.local_variants(), key=lambda name: name != "natural")
+    names = sorted(hub.local_variants(None), key=lambda name: name != "natural")
     name = gr.Dropdown(names, value=names[0] if names else None, label="Variant", elem_id="model")
     with gr.Accordion("A network's colours, epoch by epoch", open=False):
         _time_machine(private)

@@ -37,6 +37,19 @@ def results_table(results: dict[str, Any]) -> str:
     return _table(["", *map(_head, shown)], rows)
 
 
+def is_free(results: dict[str, Any]) -> bool:
+    """Whether results.json brings tables of its own, as of other kinds than photo."""
+    return "tables" in results
+
+
+def free_tables(results: dict[str, Any]) -> str:
+    """Tables as results.json gives them: each `about`, `heads` and `rows` of text; the command."""
+    parts = [
+        f"{each['about']}\n\n{_table(each['heads'], each['rows'])}" for each in results["tables"]
+    ]
+    return "\n\n".join([*parts, f"```sh\n{results['command']}\n```\n"])
+
+
 def groups_table(results: dict[str, Any]) -> str:
     """The variant's means over the photos of each group; nothing if none were asked for."""
     if not (groups := results.get("groups")):

@@ -25,8 +25,7 @@ from tqdm.auto import tqdm
 
 from colorhub import hub, ranks, weights
 from colorhub.batches import Epoch, PhotoBatches, View
-from colorhub.color import lightness_of, rgb_to_lab, to_lightness
-from colorhub.data import crop, open_rows
+from colorhub.data import Rows, crop, rows_of
 from colorhub.errors import DataError, OptionError, TrainingError
 from colorhub.exhibit import Exhibit
 from colorhub.launch import make_accelerator
@@ -35,9 +34,10 @@ from colorhub.options import Options
 from colorhub.reports import Reports
 from colorhub.runlog import Log, Skipped, say
 from colorhub.state import Progress, State, clean
+from colorhub.tasks import Colouring, Task
 
 G = TypeVar("G", bound=nn.Module)
-_MEAN_AB = ("mean a", "mean b")  # of the photos, reported beside the losses
+_MEAN_AB = ("mean a", "mean b")  # of the photos, which a colouring task reports
 
 
 class Run:
@@ -45,7 +45,8 @@ class Run:
 
     `network` is the generator's configuration; `script` is the file that was started, for the
     card; `view` makes of a photo what is trained on, of `side` pixels instead of the network's
-    resolution if that is given.
+    resolution if that is given; `task` is what the run teaches, by default colouring; `rows` are
+    what it learns from, by default those that the options name.
     """
 
     def __init__(
@@ -56,22 +57,17 @@ class Run:
         script: str,
         view: View = crop,
         side: int | None = None,
+        task: Task | None = None,
+        rows: Rows | None = None,
     ) -> None:
         self.config = config
+        self.task = task or Colouring(config, network.ab_gain)
         self.resolution: int = side or network.resolution
-        self.ab_gain: float = network.ab_gain
         self.output = Path(config.output_dir)
         self.accelerator = make_accelerator(config)
         self.device = self.accelerator.device
         with self.accelerator.main_process_first():  # the first prepares the cache for the others
-            self.rows = open_rows(
-                config.dataset_name,
-                data_files=config.data_files,
-                config_name=config.dataset_config_name,
-                split=config.train_split,
-                image_column=config.image_column,
-                streaming=config.streaming,
-            )
+            self.rows = rows or rows_of(config, config.train_split)
         self.photos = PhotoBatches(
             self.rows,
             resolution=self.resolution,
@@ -102,6 +98,7 @@ class Run:
             self.exhibit = Exhibit(
                 config,
                 script=script,
+                task=self.task,
                 resolution=self.resolution,
                 accelerator=self.accelerator,
                 rows=self.rows,
@@ -181,10 +178,11 @@ class Run:
             self.state.place = None
             self._after_epoch()
 
-    def batches(self) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
-        """The epoch's remaining batches: (step from 1, (lightness (N, 1, R, R), ab (N, 2, R, R))).
+    def batches(self) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+        """The epoch's remaining batches: (step from 1, what the task makes of the photos).
 
-        Both are in [-1, 1], on the device. Logging and checkpoints happen between steps.
+        Of the default task that is (lightness (N, 1, R, R), ab (N, 2, R, R)), both in [-1, 1], on
+        the device. Logging and checkpoints happen between steps.
         """
         config, progress = self.config, self.progress
         epoch = Epoch(
@@ -201,10 +199,12 @@ class Run:
         steps = iter(epoch)
         for batches in steps:
             torch.manual_seed(ranks.step_seed(config.seed, progress.step + 1))
-            for rgb in batches:
-                lightness, ab = self._to_lab(rgb)
+            for photos in batches:
+                batch = self.task.batch(ranks.onto(self.device, photos))
+                if progress.epoch == 0:
+                    self.report(**self.task.statistics(batch))
                 with self.accelerator.accumulate(*self._networks):
-                    yield progress.step + 1, (lightness, ab)
+                    yield progress.step + 1, batch
             progress.step += 1
             progress.batch += 1
             progress.photos += self.photos_a_step
@@ -330,17 +330,6 @@ class Run:
                 f"epoch {self.progress.epoch + 1}: {rows} photos, {skipped} skipped{listed}, "
                 f"{epoch.left_over} left over that fill no step"
             )
-
-    def _to_lab(self, photos: Tensor) -> tuple[Tensor, Tensor]:
-        photos = ranks.onto(self.device, photos)
-        lab = rgb_to_lab(photos[:, :3].float() / 255)
-        if self.progress.epoch == 0:
-            for name, mean in zip(_MEAN_AB, lab[:, 1:].mean(dim=(0, 2, 3)), strict=True):
-                self._reports.add(name, mean)
-        seen = lab if photos.shape[1] == 3 else lightness_of(photos[None, :, 3])[:, None]
-        lightness, ab = to_lightness(seen), lab[:, 1:] / self.ab_gain
-        layout = torch.channels_last
-        return lightness.to(memory_format=layout), ab.to(memory_format=layout)
 
     def _done(self) -> bool:
         limit = self.config.max_train_steps

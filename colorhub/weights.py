@@ -17,10 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from colorhub.classifiers import ResNet34
 from colorhub.errors import OptionError, VariantError
 from colorhub.files import sha256
-from colorhub.generators import ARCHITECTURES
+from colorhub.generators import ARCHITECTURES, EVERY, KINDS
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -105,19 +104,30 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def is_classifier(folder: Path) -> bool:
-    """Whether a folder holds what train/classifier.py made, which colours nothing."""
+def kind_of(folder: Path) -> str | None:
+    """What a folder's network makes pixels from, a key of `KINDS`; None for a classifier.
+
+    What cannot be told passes for "photo": loading says what is wrong with it.
+    """
     try:
-        return json.loads((folder / CONFIG).read_text())["architecture"] == ResNet34.__name__
+        name = json.loads((folder / CONFIG).read_text())["architecture"]
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return "photo"
+    if name == "ResNet34":  # such as a fusion model's extractor
+        return None
+    return next((kind for kind, known in KINDS.items() if name in known), "photo")
 
 
 def _build(config: dict[str, Any], folder: Path, kinds: Mapping[str, type[Any]]) -> Any:
     name = config.get("architecture")
-    if not isinstance(name, str) or name not in kinds:
+    if not isinstance(name, str) or name not in {**EVERY, **kinds}:
         known = ", ".join(kinds)
         raise VariantError(f"{folder}: unknown architecture {name!r}; known are {known}.")
+    if name not in kinds:
+        raise VariantError(
+            f"{folder.name} is a variant of kind {kind_of(folder)}, which is used otherwise: see "
+            "its card."
+        )
     cls = kinds[name]
     given, wanted = config.get("network"), dataclasses.fields(cls.Config)
     if not isinstance(given, dict):

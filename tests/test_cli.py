@@ -155,7 +155,9 @@ def test_variants_are_listed_for_people_and_programs(capsys):
     assert colorhub("variants") == 0
     assert "tiny" in capsys.readouterr().out
     assert colorhub("variants", "--json") == 0
-    assert {"name": "tiny", "source": "local"} in json.loads(capsys.readouterr().out)
+    assert {"name": "tiny", "kind": "photo", "source": "local"} in json.loads(
+        capsys.readouterr().out
+    )
 
 
 def test_evaluate_writes_figures_that_enter_the_card(photo_folder, variant_folder, capsys):

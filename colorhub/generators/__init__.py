@@ -1,12 +1,14 @@
-"""Networks that make pixels, one family a file.
+"""Networks that make pixels, one family a file; KINDS tells what they make them from.
 
-Every colour network is called `generator(lightness) -> ab`: (N, 1, H, W) to (N, 2, H, W), both in
-[-1, 1], for any H and W. One whose `config.noise_dim` is above 0 also takes `noise`,
+Every network of photos is called `generator(lightness) -> ab`: (N, 1, H, W) to (N, 2, H, W), both
+in [-1, 1], for any H and W. One whose `config.noise_dim` is above 0 also takes `noise`,
 (N, noise_dim), and draws it from torch's random state if it is left out; one whose
 `config.alternatives` is above 0 also takes `choice`, 0 for the likeliest colours. One that knows
 how sure it is has `uncertainty(lightness)`. ab in Lab units is the output times `config.ab_gain`.
 PAPER (or a `config.paper` instead) and TAGS are what a card says of the network.
 """
+
+from typing import Any
 
 from colorhub.generators.fusion import Autoencoder, Fusion
 from colorhub.generators.mobileunet import MobileUNet
@@ -19,8 +21,18 @@ ARCHITECTURES: dict[str, type[Generator]] = {
     cls.__name__: cls for cls in (ResUNet, UNet, Fusion, Autoencoder, MobileUNet)
 }
 
+KINDS: dict[str, dict[str, type[Any]]] = {
+    "photo": dict(ARCHITECTURES),
+    "video": {},
+    "text": {},
+    "noise": {},
+}
+EVERY: dict[str, type[Any]] = {name: cls for each in KINDS.values() for name, cls in each.items()}
+
 __all__ = [
     "ARCHITECTURES",
+    "EVERY",
+    "KINDS",
     "Autoencoder",
     "Fusion",
     "Generator",
