@@ -1,7 +1,6 @@
 """The app: one photo, several variants side by side, in a browser and for `gradio_client`."""
 
 import os
-from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # likewise by torch, see cli.main
@@ -15,7 +14,7 @@ from colorhub.errors import OptionError
 from colorhub.hub import list_variants
 from colorhub.look import CSS, polite, theme
 from colorhub.memory import limit_of_machine
-from colorhub.studio import Result, compared, painted
+from colorhub.studio import AT_WORK, Result, compared, painted
 
 HEAD = """# colorhub
 Your photo in colour, by several models. Choose a photo and variants, then press Colour it."""
@@ -86,7 +85,6 @@ def build() -> gr.Blocks:
 
 
 def _connect_api() -> None:
-    model: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
     with gr.Group(visible=False):
         api, photo = gr.Button(), gr.File(label="photo")
         strength, seed = gr.Number(1.0, label="strength"), gr.Number(0, precision=0, label="seed")
@@ -94,8 +92,8 @@ def _connect_api() -> None:
         coloured, pictures = gr.File(label="coloured photo"), gr.Gallery(format="png")
         table = gr.Dataframe(headers=COLUMNS, datatype="str", label="table")
     one, many = [photo, name, strength, seed], [photo, chosen, strength, seed]
-    api.click(colorize, one, coloured, api_name="colorize", **model)
-    api.click(compare, many, [pictures, table], api_name="compare", **model)
+    api.click(colorize, one, coloured, api_name="colorize", **AT_WORK)
+    api.click(compare, many, [pictures, table], api_name="compare", **AT_WORK)
     gr.api(variants, api_name="variants")
 
 

@@ -15,7 +15,7 @@ from colorhub.errors import ColorhubError, OptionError
 from colorhub.look import note, table
 from colorhub.photos import save_photo
 from colorhub.samples import bundled_photos
-from colorhub.studio import received
+from colorhub.studio import AT_WORK, received
 from colorhub.votes import REAL, Vote
 
 NATURAL, TRUE = "Which looks more natural?", "Which one is the real photo?"
@@ -196,7 +196,7 @@ def _connect(box: booth.Box | None, photos: list[Path], part: dict[str, Any]) ->
         [part["go"].click, part["next"].click], show, [visit, part["mode"]],
         [said, visit, stage, part["answers"], part["after"], part["heading"], *images,
          part["say tie"], part["say both bad"], part["verdict"]],
-        show_progress_on=images, concurrency_limit=1, concurrency_id="model", **private,
+        show_progress_on=images, **AT_WORK, **private,
     ).then(None, js=_focus("#blind-question h3"), **private)  # fmt: skip
     told = [visit, part["answers"], part["after"], *images, part["verdict"]]
     for choice in votes.CHOICES:

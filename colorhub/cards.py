@@ -10,13 +10,14 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from colorhub import generators, tables
-from colorhub.errors import VariantError
+from colorhub.errors import OptionError, VariantError
 from colorhub.kinds import KINDS
 from colorhub.provenance import write_text
 from colorhub.tables import METHODS, METRICS
@@ -68,6 +69,21 @@ def front_matter(text: str) -> dict[str, Any]:
     if match is None:
         raise ValueError("the card has no front matter")
     return yaml.safe_load(match[1])
+
+
+def credits_of(folder: Path, card: str | None) -> tuple[str, str]:
+    """How the paper of a folder's network is cited, and the licence that its card states."""
+    config = read_config(folder)
+    network = generators.EVERY.get(config["architecture"])
+    paper = network and getattr(network, "PAPER", None)
+    with suppress(TypeError, ValueError, KeyError, OptionError):
+        paper = network and getattr(network.Config(**config["network"]), "paper", paper)
+    license = ""
+    with suppress(ValueError, yaml.YAMLError, AttributeError):
+        front = front_matter(card or "")
+        license = str(front.get("license", ""))
+        license = str(front.get("license_name", license)) if license == "other" else license
+    return getattr(paper, "short", ""), license
 
 
 def update_table(readme: str | os.PathLike[str], variants: str | os.PathLike[str]) -> None:

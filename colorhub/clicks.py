@@ -1,7 +1,7 @@
 """What a visitor's clicks do in the tab Compare."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ from colorhub.studio import (
     painted,
     received,
 )
+from colorhub.viewer import BESIDE, LEFT, RIGHT, SLIDER, Compared
 
 SCREEN, THUMB = 1280, 480  # pixels of a picture's long side in the large view and in the strip
-COLUMNS = ["name", "revision", "source", "seconds", "remark"]
-SLIDER, GREY, COLOUR, UNSURE = "Slider", "Grey photo", "Coloured photo", "Uncertainty"
+COLUMNS = ["name", "revision", "paper", "licence", "seconds", "remark"]
+GREY, COLOUR, UNSURE = LEFT, RIGHT, "Uncertainty"
+VIEWS = (SLIDER, BESIDE, GREY, COLOUR, UNSURE)
 LIMITS = {
     "seed": (0, 2**32 - 1),
     "strength": (0, 2),
@@ -43,11 +45,11 @@ def rows(outcomes: dict[str, Result | str]) -> list[list[str]]:
     rows = []
     for name, outcome in outcomes.items():
         if isinstance(outcome, str):
-            rows.append([name, "", "", "", outcome])
+            rows.append([name, "", "", "", "", outcome])
         else:
-            remark = "hardly any colour" if outcome.faint else ""
-            source, seconds = outcome.variant.source, f"{outcome.seconds:.2f}"
-            rows.append([name, outcome.revision, source, seconds, remark])
+            remark = "; ".join(filter(None, ["hardly any colour" * outcome.faint, outcome.trouble]))
+            credit = outcome.paper, outcome.licence, f"{outcome.seconds:.2f}"
+            rows.append([name, outcome.revision, *credit, remark])
     return rows
 
 
@@ -66,6 +68,34 @@ def take(upload: dict[str, Any] | None) -> tuple[Any, str]:
     return str(shown), said
 
 
+@dataclass(frozen=True)
+class Opening:
+    """What the page shows before anybody has asked for anything."""
+
+    shown: Shown
+    large: Compared
+    pictures: list[tuple[str, str]]
+    table: str
+
+    @property
+    def picked(self) -> Colouring:
+        return self.shown.colourings[0]
+
+
+def opening(photo: str, names: list[str]) -> Opening | None:
+    """An example, coloured when the app starts; None if no variant can colour it now."""
+    outcomes = dict(compared(photo, names, 0)) if names else {}
+    results = [each for each in outcomes.values() if isinstance(each, Result)]
+    if not results:
+        return None
+    how, grey = Adjustment(), painted(photo, results[0], Adjustment(0), SCREEN)
+    colourings = tuple(Colouring(photo, each.variant, 0) for each in results)
+    shown = Shown(photo, grey, 0, colourings)
+    large, _ = _large(shown, colourings[0], SLIDER, GREY, how)
+    pictures = [(painted(photo, each, how, THUMB), each.caption) for each in results]
+    return Opening(shown, large, pictures, table(COLUMNS, rows(outcomes)))
+
+
 def run(
     upload: dict[str, Any] | None, names: list[str], seed: int, view: str, *look: float
 ) -> Iterator[tuple[Any, ...]]:
@@ -75,11 +105,11 @@ def run(
     pictures: list[tuple[str, str]] = []
     shown = None
     try:
-        photo, how = received(upload), Adjustment(*look)
-        yield note("Colouring."), "", *[nothing] * 9
+        photo, how, names = received(upload), Adjustment(*look), studio.chosen(names)
+        yield note(_left(names, {})), "", *[nothing] * 8
         for name, outcome in compared(photo, names, seed):
             outcomes[name] = outcome
-            first: tuple[Any, ...] = (nothing,) * 6
+            first: tuple[Any, ...] = (nothing,) * 5
             mark: dict[str, Any] = {}
             if isinstance(outcome, Result):
                 pictures.append((painted(photo, outcome, how, THUMB), outcome.caption))
@@ -92,30 +122,41 @@ def run(
                 else:
                     shown = replace(shown, colourings=(*shown.colourings, colouring))
                 begun: dict[str, Any] = {} if len(shown.colourings) > 1 else {"value": GREY}
-                first = (*first[:5], _sides(shown, **begun))
+                first = (*first[:4], _sides(shown, **begun))
             strip = gr.Gallery(pictures, visible=bool(pictures), **mark)
-            said = note(*_said(outcomes, len(set(names))))
+            said = note(*_said(outcomes, names))
             yield said, nothing, strip, table(COLUMNS, rows(outcomes)), shown, *first
     except ColorhubError as error:
-        yield note(str(error)), *[nothing] * 10
+        yield note(str(error)), *[nothing] * 9
 
 
-def _said(outcomes: dict[str, Result | str], asked: int) -> list[str]:
+def _left(names: list[str], outcomes: dict[str, Result | str]) -> str:
+    """Which variant is at work, and how many come after it; nothing if all are done."""
+    left = [name for name in dict.fromkeys(names) if name not in outcomes]
+    more = f" {len(left) - 1} more to come." if len(left) > 1 else ""
+    return f"Colouring by {left[0]}.{more}" if left else ""
+
+
+def _said(outcomes: dict[str, Result | str], names: list[str]) -> list[str]:
     """What the visitor reads beside the button: how far it is, and what went wrong."""
-    faint = [name for name, each in outcomes.items() if isinstance(each, Result) and each.faint]
+    results = [each for each in outcomes.values() if isinstance(each, Result)]
+    faint = [each.variant.name for each in results if each.faint]
     said = [each for each in outcomes.values() if isinstance(each, str)]
+    said += [f"{each.variant.name}: {each.trouble}." for each in results if each.trouble]
     if faint:
         hint = "try another variant or more strength."
         said.append(f"Hardly any colour from {', '.join(faint)}: {hint}")
-    left = asked - len(outcomes)
-    done = "Done. Pick a result to see it large." if len(said) < asked or faint else ""
-    return [f"{left} still to come." if left else done, *said]
+    done = "Done. Pick a result to see it large." if results else ""
+    return [_left(names, outcomes) or done, *said]
+
+
+def sides(shown: Shown) -> list[Any]:
+    """What a result can be compared with: the grey photo, or another result."""
+    return [GREY, *((shown.caption(colours(each)), _key(each)) for each in shown.colourings)]
 
 
 def _sides(shown: Shown, **chosen: Any) -> Any:
-    """What a result can be compared with: the grey photo, or another result."""
-    others = [(shown.caption(colours(each)), _key(each)) for each in shown.colourings]
-    return gr.Dropdown([GREY, *others], **chosen)
+    return gr.Dropdown(sides(shown), **chosen)
 
 
 def _key(colouring: Colouring) -> str:
@@ -125,30 +166,37 @@ def _key(colouring: Colouring) -> str:
 def _stage(
     shown: Shown, picked: Colouring, view: str, against: str, how: Adjustment
 ) -> tuple[Any, ...]:
-    """The picked result, large: beside another or the grey photo with a slider, or alone."""
+    """What `_large` shows, whose it is, and what is said of it, for the page."""
+    large, said = _large(shown, picked, view, against, how)
+    caption = shown.caption(colours(picked))
+    return large, gr.Radio(label=caption), gr.HTML(said, visible=bool(said))
+
+
+def _large(
+    shown: Shown, picked: Colouring, view: str, against: str, how: Adjustment
+) -> tuple[Compared, str]:
+    """The picked result, large, beside another or the grey photo; and a legend for it."""
     result = colours(picked)
     name, said = result.variant.name, ""
-    coloured = painted(shown.photo, result, how, SCREEN)
-    other = shown.grey
+    left, left_name = shown.grey, "The photo in grey"
+    right, right_name = painted(shown.photo, result, how, SCREEN), _described(result)
     for each in shown.colourings:
-        if _key(each) == against:
-            other = painted(shown.photo, colours(each), how, SCREEN)
-    alone, alt = coloured, f"Photo colourised by {name}"
+        if view != GREY and _key(each) == against:
+            other = colours(each)
+            left, left_name = painted(shown.photo, other, how, SCREEN), _described(other)
     unsure = studio.uncertainty(picked) if view == UNSURE else None
-    if view == GREY:
-        alone, alt = shown.grey, "The photo in grey"
-    elif unsure is not None:
-        alone = studio.veiled(shown.photo, result, unsure, SCREEN)
-        alt = f"The photo in grey, tinted orange where {name} is unsure of its colours"
+    if unsure is not None:
+        right = studio.veiled(shown.photo, result, unsure, SCREEN)
+        right_name = f"The photo in grey, tinted orange where {name} is unsure of its colours"
         said = legend(studio.TINT, studio.OPACITY, studio.UNSURE, float(unsure.mean()))
     elif view == UNSURE:
         said = note(f"{name} does not say how sure it is: this is its coloured photo.")
-    return (
-        gr.ImageSlider((other, coloured), visible=view == SLIDER),
-        gr.Image(alone, alt_text=alt, visible=view != SLIDER),
-        gr.Radio(label=shown.caption(result)),
-        gr.HTML(said, visible=bool(said)),
-    )
+    seen = COLOUR if view == UNSURE else view
+    return Compared(left, right, left_name, right_name, seen), said
+
+
+def _described(result: Result) -> str:
+    return f"Photo colourised by {result.variant.name}"
 
 
 @polite
@@ -157,7 +205,7 @@ def show(
 ) -> tuple[Any, ...]:
     """Paint the large view again. The network is asked only how sure it is, and only once."""
     if not (shown and picked):
-        return (gr.skip(),) * 4
+        return (gr.skip(),) * 3
     return _stage(shown, picked, view, against, Adjustment(*look))
 
 
@@ -221,10 +269,13 @@ def sheet(shown: Shown | None, *look: float) -> str:
 
 
 def restore(request: gr.Request) -> list[Any]:
-    """What a link says: variants, seed and sliders; what it does not, or says wrongly, stays."""
+    """What a link says: variants, seed and sliders; what it does not, or says wrongly, stays.
+
+    The first is whether it says anything, so that there is something to colour anew.
+    """
     asked = dict(request.query_params) if request else {}
     names = [name for name in asked.get("variants", "").split(",") if name.strip()]
-    found: list[Any] = [names[: studio.MANY] if names else gr.skip()]
+    found: list[Any] = [bool(asked), names[: studio.MANY] if names else gr.skip()]
     for word, (least, most) in LIMITS.items():
         try:
             number = float(asked[word])
@@ -235,14 +286,10 @@ def restore(request: gr.Request) -> list[Any]:
 
 
 def list_hub() -> tuple[Any, str]:
-    here = ours_first(list_variants())
+    here = studio.ours_first(list_variants())
     try:
-        names = ours_first(list_variants(hub=True, token=False))
+        names = studio.ours_first(list_variants(hub=True, token=False))
     except ColorhubError as error:
         return gr.Dropdown(choices=here), note(str(error), "Variants on this machine still work.")
     said = f"The Hub has {len(names) - len(here)} more: they are in the list now."
     return gr.Dropdown(choices=names), note(said)
-
-
-def ours_first(names: list[str]) -> list[str]:
-    return sorted(names, key=lambda name: name != "natural")

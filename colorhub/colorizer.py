@@ -242,13 +242,17 @@ class Colorizer:
         Raises PhotoError for a photo that cannot be read, OptionError for a variant that does
         not know (see `knows_uncertainty`).
         """
+        return self.uncertainty_of(self.seen(read(photo)))
+
+    @torch.inference_mode()
+    def uncertainty_of(self, lightness: Tensor) -> Tensor:
+        """The same of what `seen` gives: lightness (N, 1, H, W) to (N, 1, H, W) in Lab units."""
         generator = self.generator
         if not (isinstance(generator, MobileUNet) and self.knows_uncertainty):
             raise OptionError(
                 f"{type(generator).__name__} does not say how sure it is: choose a variant of "
                 "which `knows_uncertainty` is true, such as natural."
             )
-        lightness = self.seen(read(photo))
         return self._run(generator.uncertainty, lightness) * generator.config.ab_gain
 
     def seen(self, photo: Image.Image | Original, resolution: int | None = None) -> Tensor:

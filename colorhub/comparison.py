@@ -9,14 +9,16 @@ from typing import Any
 import gradio as gr
 
 from colorhub import clicks
-from colorhub.clicks import COLOUR, FORMATS, GREY, LIMITS, SLIDER, UNSURE, ours_first
+from colorhub.clicks import FORMATS, GREY, LIMITS, VIEWS
 from colorhub.errors import OptionError
 from colorhub.hub import list_variants
 from colorhub.look import note
 from colorhub.photos import save_photo
 from colorhub.samples import bundled_photos
-from colorhub.studio import Colouring, Shown
+from colorhub.studio import AT_WORK, Colouring, Shown, ours_first
+from colorhub.viewer import SLIDER, Viewer
 
+EXAMPLE = "This is an example, with other variants below it. Now choose a photo of yours."
 FIDELITY = "Colours are inferred, not remembered: keep the original. Times are of this machine."
 LINK = """(names, ...numbers) => {
     const words = ["seed", "strength", "saturation", "warmth", "gain"];
@@ -29,12 +31,14 @@ LINK = """(names, ...numbers) => {
 def tab(demo: gr.Blocks) -> None:
     """Lay the tab out, where it is called; the page `demo` opens with an example coloured."""
     examples = [str(path) for path in sorted(Path(_examples().name).iterdir())]
-    with gr.Row():
-        with gr.Column(scale=2, min_width=320):
-            choices = _choices(examples)
-        with gr.Column(scale=5, min_width=320):
-            results = _results(examples)
-    _connect(demo, choices, results)
+    names = ours_first(list_variants())
+    first = clicks.opening(examples[0], names[:3]) if examples else None
+    with gr.Row(elem_id="compare"):
+        with gr.Column(scale=2, min_width=320, elem_id="choices"):
+            choices = _choices(examples, names, first)
+        with gr.Column(scale=5, min_width=320, elem_id="outcome"):
+            results = _results(first)
+    _connect(demo, choices, results, first)
 
 
 @lru_cache(maxsize=1)
@@ -49,28 +53,27 @@ def _examples() -> tempfile.TemporaryDirectory[str]:
     return folder
 
 
-def _choices(examples: list[str]) -> dict[str, Any]:
+def _choices(examples: list[str], names: list[str], first: clicks.Opening | None) -> dict[str, Any]:
     """What to colour, by what: the left of the page."""
     part: dict[str, Any] = {}
     part["photo"] = gr.Image(
-        *examples[:1], label="Photo", sources=["upload", "clipboard"], type="filepath",
+        *examples[:1], label="Photo", sources=["upload", "webcam", "clipboard"], type="filepath",
         image_mode=None, buttons=[], height=300, alt_text="The photo to colour", elem_id="photo",
     )  # fmt: skip
     part["example"] = gr.Dataset(
         components=[gr.Image(visible=False)], samples=[[path] for path in examples],
         label="Examples, from scikit-image", visible=bool(examples), elem_id="examples",
     )  # fmt: skip
-    names = ours_first(list_variants())
     part["variants"] = gr.Dropdown(
-        names, value=names[:2], multiselect=True, allow_custom_value=True, label="Variants",
+        names, value=names[:3], multiselect=True, allow_custom_value=True, label="Variants",
         info="Any number. For one on the Hub type owner/name or owner/name@revision, then Enter.",
         elem_id="variants",
     )  # fmt: skip
     with gr.Row():
         part["go"] = gr.Button("Colour it", variant="primary", scale=3, min_width=120, elem_id="go")
         part["stop"] = gr.Button("Stop", scale=1, min_width=80, elem_id="stop")
-    part["note"] = gr.HTML(padding=False, elem_id="note")
-    with gr.Accordion("More", open=False):
+    part["note"] = gr.HTML(note(EXAMPLE if first else ""), padding=False, elem_id="note")
+    with gr.Accordion("More", open=False, elem_id="choices-more"):
         part["all"] = gr.Button("Choose all on this machine", size="sm", elem_id="all")
         part["hub"] = gr.Button("List variants on the Hub", size="sm", elem_id="hub")
         part["seed"] = gr.Number(
@@ -85,25 +88,20 @@ def _choices(examples: list[str]) -> dict[str, Any]:
     return part
 
 
-def _results(examples: list[str]) -> dict[str, Any]:
+def _results(first: clicks.Opening | None) -> dict[str, Any]:
     """What came of it: the right of the page."""
     part: dict[str, Any] = {}
-    first = (examples[0], examples[0]) if examples else None  # until there is a result
-    part["pair"] = gr.ImageSlider(
-        first, format="png", show_label=False, buttons=["fullscreen"], interactive=False,
-        max_height=620, elem_id="pair",
-    )  # fmt: skip
-    part["alone"] = gr.Image(
-        visible=False, show_label=False, interactive=False, buttons=["fullscreen"],
-        height="min(620px, 90vw)", elem_id="alone",
-    )  # fmt: skip
+    part["pair"] = Viewer(first.large if first else None, elem_id="pair")
     with gr.Row():
         with gr.Column(min_width=300):
-            views = [SLIDER, GREY, COLOUR, UNSURE]
-            part["view"] = gr.Radio(views, value=SLIDER, label="View", elem_id="view")
+            label = first.pictures[0][1] if first else "View"
+            part["view"] = gr.Radio(list(VIEWS), value=SLIDER, label=label, elem_id="view")
             part["legend"] = gr.HTML(visible=False, padding=False, elem_id="legend")
             part["against"] = gr.Dropdown(
-                [GREY], value=GREY, label="On the slider's left", elem_id="against"
+                clicks.sides(first.shown) if first else [GREY],
+                value=GREY,
+                label="Compared with, on the left",
+                elem_id="against",
             )
         with gr.Column(min_width=300):
             part["look"] = _look()
@@ -124,10 +122,11 @@ def _results(examples: list[str]) -> dict[str, Any]:
     part["aside"] = gr.HTML(padding=False, elem_id="aside")
     gr.Markdown(FIDELITY)
     part["strip"] = gr.Gallery(
-        visible=False, format="png", show_label=False, allow_preview=False, interactive=False,
-        buttons=[], object_fit="contain", elem_id="results",
+        first.pictures if first else None, visible=first is not None, selected_index=0,
+        format="png", show_label=False, allow_preview=False, interactive=False, buttons=[],
+        object_fit="contain", elem_id="results",
     )  # fmt: skip
-    part["table"] = gr.HTML(padding=False, elem_id="table")
+    part["table"] = gr.HTML(first.table if first else "", padding=False, elem_id="table")
     return part
 
 
@@ -150,16 +149,21 @@ def _look() -> list[Any]:
     ]  # fmt: skip
 
 
-def _connect(demo: gr.Blocks, choices: dict[str, Any], results: dict[str, Any]) -> None:
+def _connect(
+    demo: gr.Blocks,
+    choices: dict[str, Any],
+    results: dict[str, Any],
+    first: clicks.Opening | None,
+) -> None:
     """Which click does what, on the page and in the API."""
     photo, chosen, seed, said = (choices[key] for key in ("photo", "variants", "seed", "note"))
     strip, look, aside = results["strip"], results["look"], results["aside"]
     view, against = results["view"], results["against"]
-    shown, picked = gr.State(None), gr.State(None)
-    model: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
+    shown, picked = gr.State(first and first.shown), gr.State(first and first.picked)
+    asked_for = gr.State(first is None)
     private: dict[str, Any] = {"api_visibility": "private"}
     asked = [shown, picked, view, against, *look]
-    stage = [results[key] for key in ("pair", "alone", "view", "legend")]
+    stage = [results[key] for key in ("pair", "view", "legend")]
     run: dict[str, Any] = {
         "fn": clicks.run,
         "inputs": [photo, chosen, seed, view, *look],
@@ -167,10 +171,11 @@ def _connect(demo: gr.Blocks, choices: dict[str, Any], results: dict[str, Any]) 
         "show_progress_on": results["pair"],
         "preprocess": False,  # a file that is no photo is ours to refuse
     }
-    restored = demo.load(clicks.restore, None, [chosen, seed, *look], **private)
+    linked = [asked_for, chosen, seed, *look]
+    demo.load(clicks.restore, None, linked, **private)
     running = [
-        restored.then(**run, **model, **private),
-        choices["go"].click(**run, **model, **private),
+        asked_for.change(**run, **AT_WORK, **private),
+        choices["go"].click(**run, **AT_WORK, **private),
     ]
     choices["link"].click(None, [chosen, seed, *look], choices["url"], js=LINK, **private).then(
         lambda: gr.Textbox(visible=True), None, choices["url"], **private
@@ -181,7 +186,7 @@ def _connect(demo: gr.Blocks, choices: dict[str, Any], results: dict[str, Any]) 
             [shown, picked, *look],
             [aside, strip, shown, against],
             show_progress="hidden",
-            **model,
+            **AT_WORK,
             **private,
         )
     ]

@@ -159,8 +159,7 @@ def _time_machine(private: dict[str, Any]) -> None:
         "inputs": [photo, repository, tags, place],
         "outputs": [shown, said],
         "preprocess": False,
-        "concurrency_limit": 1,
-        "concurrency_id": "model",
+        **studio.AT_WORK,
     }
     listing = listed.click(_list, repository, [tags, place, said], **private)
     listing.success(**run, **private)

@@ -27,7 +27,22 @@ CSS = """
 footer { gap: 1.5rem; }
 footer * { color: var(--body-text-color) !important; }
 footer img, footer .divider { display: none !important; }
-#alone img { width: 100%; height: 100%; object-fit: contain; }
+/* On a phone the result comes before the choice of variants. */
+@media (max-width: 639px) {
+  #compare { flex-direction: column; flex-wrap: nowrap; align-items: stretch; }
+  #choices { display: contents; }
+  :is(#choices > *, #outcome) { min-width: 0 !important; width: 100%; flex: 0 0 auto !important; }
+  #outcome { order: 1; }
+  #outcome > #pair { order: -2; }
+  #outcome > #results { order: -1; }
+  #choices > :is(#variants, #choices-more, :has(#variants)) { order: 2; }
+}
+/* Zoomed and moved with the large view, see viewer.py. */
+#results img {
+  transform: translate(var(--x, 0), var(--y, 0)) scale(var(--zoom, 1));
+  transform-origin: 0 0;
+}
+#results .thumbnail-item { overflow: hidden; }
 #results .grid-wrap { height: auto; min-height: 0; max-height: none; }
 #results .grid-container { display: flex; overflow-x: auto; padding: 0; }
 #results .gallery-item { flex: 0 0 auto; width: min(256px, 70vw); }
@@ -46,7 +61,9 @@ footer img, footer .divider { display: none !important; }
   td:first-child { min-width: 28vw; }
 }
 @media (min-width: 640px) { :is(#table, #blind-board) td:first-child { min-width: 180px; } }
-@media (max-width: 639px) { #table :is(th, td):nth-child(3):not(:last-child) { display: none; } }
+@media (max-width: 639px) {
+  #table :is(th, td):is(:nth-child(3), :nth-child(4)):not(:last-child) { display: none; }
+}
 :is(#blind-stage, #blind-note, #blind-board) .html-container { padding: 0; }
 #blind-question h3 { margin: 0; }
 #blind-board table { padding: 0; }

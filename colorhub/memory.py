@@ -80,6 +80,12 @@ class Kept(Generic[T]):
                 _, (_, freed) = self._kept.popitem(last=False)
                 self._bytes -= freed
 
+    def drop(self, key: Hashable) -> None:
+        """Let go of one value, if it is kept."""
+        with self._lock:
+            if key in self._kept:
+                self._bytes -= self._kept.pop(key)[1]
+
     def clear(self) -> None:
         """Let go of everything."""
         with self._lock:

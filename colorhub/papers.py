@@ -11,6 +11,7 @@ class Paper:
     authors: str
     year: int | None
     network: str
+    short: str  # how it is cited
 
 
 CWGAN = Paper(
@@ -18,6 +19,7 @@ CWGAN = Paper(
     authors="Maryam Gholami Shiri, Amir Mahdi Amani and Hamid Mohammadi",
     year=None,
     network="a residual U-Net trained against a Wasserstein critic",
+    short="Shiri et al.",
 )
 OBJECTIVES = Paper(
     title="A Comparative Study of Generative Adversarial Networks Towards Automatic Image "
@@ -25,22 +27,26 @@ OBJECTIVES = Paper(
     authors="Cameron Fabbri",
     year=2017,
     network="the U-Net of pix2pix trained against a critic of patches",
+    short="Fabbri 2017",
 )
 PAINTINGS = Paper(
     title="Image Colorization",
     authors="Sri Harsha R, Subramanian V, Neha Dhuttargaon, Binayak Behera and Pratik Rana",
     year=None,
     network="an encoder and decoder fused with the features of a network that knows pictures",
+    short="Harsha et al.",
 )
 THESIS = Paper(
     title="Residual Networks with Application to Image Colorization",
     authors="Vuong Tuan Quang and Do Trung Nghia",
     year=2020,
     network="a plain convolutional encoder and decoder trained by mean squared error",
+    short="Quang and Nghia 2020",
 )
 NATURAL = Paper(
     title="colorhub",
     authors="the colorhub contributors",
     year=2026,
     network="a MobileNet encoder with a light U-Net decoder, trained on photos aged like archives",
+    short="colorhub 2026",
 )

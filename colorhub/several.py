@@ -109,6 +109,6 @@ def tab() -> None:
             rows = gr.HTML(padding=False, elem_id="several-table")
     running = go.click(
         _run, [photos, variant, strength, noted], [said, rows, done],
-        preprocess=False, concurrency_limit=1, concurrency_id="model", **private,
+        preprocess=False, **studio.AT_WORK, **private,
     )  # fmt: skip
     stop.click(lambda: note("Stopped."), None, said, cancels=running, **private)

@@ -6,10 +6,9 @@ upload's path holds the hash of its content.
 
 import logging
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,11 +19,11 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 from torch import Tensor
 
-from colorhub import weights
+from colorhub import cards, hub, weights
 from colorhub.adjustment import Adjustment
-from colorhub.colorizer import Colorizer, join, paint
+from colorhub.colorizer import Colorizer, join, paint, pick_device
 from colorhub.decoding import read
-from colorhub.errors import ColorhubError, OptionError, PhotoError, VariantError
+from colorhub.errors import ColorhubError, HubError, OptionError, PhotoError, VariantError
 from colorhub.gpu import on_gpu
 from colorhub.hub import Variant, list_variants, resolve
 from colorhub.jobs import result_name
@@ -33,9 +32,12 @@ from colorhub.originals import Original
 from colorhub.photos import save_photo
 from colorhub.results import write
 from colorhub.samples import contact_sheet
+from colorhub.together import Together
 
 FAINT = 5.0  # mean chroma in Lab units below which a result looks grey
 MANY = 24  # variants compared at once
+# Visitors served at a time; their networks take turns, or work for several at once.
+AT_WORK: dict[str, Any] = {"concurrency_limit": 4, "concurrency_id": "model"}
 OTHERS = 4  # other colourings by one variant
 UNSURE = 40.0  # Lab units of uncertainty at which the tint is full, for every photo and variant
 # Of all orange's neighbours the one that people who do not tell red from green, or blue from
@@ -46,8 +48,22 @@ NO_VARIANTS = (
     "such as owner/name."
 )
 
-_model = threading.Lock()  # one network at a time: they share the device and its memory
+_model: Together[Tensor, "Answer"] = Together()  # networks share the device and its memory
 _networks: Kept[Colorizer] = Kept()
+_photos: Kept[Image.Image] = Kept(400 * 10**6)
+_small: Kept[Image.Image] = Kept(100 * 10**6)
+_results: Kept["Result"] = Kept(50 * 10**6)
+_unsure: Kept["Answer"] = Kept(20 * 10**6)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network answers."""
+
+    maps: Tensor  # (1, C, h, w) in Lab units, at network size
+    seconds: float  # of the network alone, for all photos that it saw at once
+    device: str
+    trouble: str  # why it is not the device it should be, or nothing
 
 
 @dataclass(frozen=True)
@@ -62,6 +78,9 @@ class Result:
     note: str  # what coloured the photo, for its metadata
     several: bool  # whether other seeds give other colours
     knows_uncertainty: bool
+    paper: str = ""  # such as "Fabbri 2017"
+    licence: str = ""
+    trouble: str = ""  # with the device, or nothing
 
     @property
     def faint(self) -> bool:
@@ -73,7 +92,8 @@ class Result:
 
     @property
     def caption(self) -> str:
-        return f"{self.variant.name} · {self.revision} · {self.seconds:.2f} s on {self.device}"
+        parts = [self.variant.name, self.revision, self.paper, self.licence]
+        return " · ".join([*filter(None, parts), f"{self.seconds:.2f} s on {self.device}"])
 
 
 @dataclass(frozen=True)
@@ -111,10 +131,13 @@ def received(upload: Any) -> str:
     return path
 
 
-@lru_cache(maxsize=1)
 def opened(photo: str) -> Image.Image:
     """An upload as a picture. Raises PhotoError."""
-    return _original(photo).picture()
+    return _photos.get(photo, lambda: _original(photo).picture(), _picture_bytes)
+
+
+def _picture_bytes(picture: Image.Image) -> int:
+    return picture.width * picture.height * len(picture.getbands())
 
 
 def _original(photo: str) -> Original:
@@ -127,11 +150,13 @@ def _original(photo: str) -> Original:
         raise PhotoError(str(error).replace(photo, name)) from error
 
 
-@lru_cache(maxsize=64)
 def _reduced(photo: str, longest: int) -> Image.Image:
-    small = opened(photo).copy()
-    small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    return small
+    def reduce() -> Image.Image:
+        small = opened(photo).copy()
+        small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+        return small
+
+    return _small.get((photo, longest), reduce, _picture_bytes)
 
 
 def _load(variant: Variant, written: float) -> Colorizer:
@@ -144,35 +169,54 @@ def _load(variant: Variant, written: float) -> Colorizer:
     return _networks.get((variant, written), load, lambda made: network_bytes(made.generator))
 
 
-@lru_cache(maxsize=128)
-def _result(colouring: Colouring, written: float) -> Result:
-    opened(colouring.photo)  # no network waits while a photo is decoded
-    with _model:
-        return _asked(colouring, written)
+def _answer(variant: Variant, written: float, seed: int, photo: str, unsure: bool) -> Answer:
+    """What a variant says of a photo; photos of one shape that wait for it, it sees at once."""
+    seen = _load(variant, written).seen(opened(photo))
+    asked = variant, written, seed, unsure
+    return _model.do(
+        (*asked, seen.shape), seen, lambda photos: _asked(*asked, torch.cat([*photos]))
+    )
 
 
 @on_gpu
-def _asked(colouring: Colouring, written: float) -> Result:
-    variant, seed = colouring.variant, colouring.seed
-    picture, colorizer = opened(colouring.photo), _load(variant, written)
-    start = time.perf_counter()
-    ab = colorizer.predict(picture, seed=seed)
-    seconds = time.perf_counter() - start
-    several = colorizer.has_alternatives
-    knows, device = colorizer.knows_uncertainty, colorizer.device.type
-    return Result(variant, seed, ab, seconds, device, colorizer.note, several, knows)
+def _asked(
+    variant: Variant, written: float, seed: int, unsure: bool, lightness: Tensor
+) -> list[Answer]:
+    """An answer for each of the photos (N, 1, h, w), and on which device; the CPU never fails."""
+
+    def ask(colorizer: Colorizer) -> list[Answer]:
+        device, start = colorizer.device.type, time.perf_counter()
+        if unsure:
+            maps = colorizer.uncertainty_of(lightness)
+        else:
+            maps = colorizer(lightness, seed=seed) * colorizer.gain()
+        seconds = time.perf_counter() - start
+        moved = colorizer.device.type != device
+        trouble = f"the {device} was out of memory, so the CPU did it" if moved else ""
+        if moved:
+            _networks.drop((variant, written))  # the next may try the device again
+        answered = seconds, colorizer.device.type, trouble
+        return [Answer(each[None], *answered) for each in maps]
+
+    try:
+        return ask(_load(variant, written))
+    except RuntimeError as error:  # a device that is lost has no error of its own
+        if pick_device("auto").type == "cpu":
+            raise
+        logging.exception("%s failed on its device", variant.name)
+        _networks.drop((variant, written))
+        on_cpu = Colorizer(weights.load(variant.folder), device="cpu", variant=variant)
+        trouble = f"the accelerator failed ({type(error).__name__}), so the CPU did it"
+        return [replace(each, trouble=trouble) for each in ask(on_cpu)]
 
 
-@lru_cache(maxsize=32)
-def _uncertainty(photo: str, variant: Variant, written: float) -> Tensor:
-    opened(photo)
-    with _model:
-        return _asked_uncertainty(photo, variant, written)
-
-
-@on_gpu
-def _asked_uncertainty(photo: str, variant: Variant, written: float) -> Tensor:
-    return _load(variant, written).uncertainty(opened(photo))
+@lru_cache(maxsize=256)
+def _credits(variant: Variant, written: float) -> tuple[str, str]:
+    """(paper, licence) of a variant, as far as its card says and can be had."""
+    card = None
+    with suppress(HubError, OSError, UnicodeError):
+        card = hub.card(variant, token=False)
+    return cards.credits_of(variant.folder, card)
 
 
 def _written(variant: Variant) -> float:
@@ -195,16 +239,50 @@ def _plainly(name: str) -> Iterator[None]:
 
 
 def colours(colouring: Colouring) -> Result:
-    with _plainly(colouring.variant.name):
-        return _result(colouring, _written(colouring.variant))
+    """What a variant says of a photo: computed once, and kept for a while."""
+    variant, seed = colouring.variant, colouring.seed
+    written = _written(variant)
+
+    def compute() -> Result:
+        answer = _answer(variant, written, seed, colouring.photo, False)
+        colorizer = _load(variant, written)
+        paper, licence = _credits(variant, written)
+        return Result(
+            variant, seed, answer.maps, answer.seconds, answer.device, colorizer.note,
+            colorizer.has_alternatives, colorizer.knows_uncertainty, paper, licence, answer.trouble,
+        )  # fmt: skip
+
+    with _plainly(variant.name):
+        return _results.get((colouring, written), compute, lambda made: made.ab.nbytes)
 
 
 def uncertainty(colouring: Colouring) -> Tensor | None:
     """(1, 1, h, w) in Lab units, at network size; None if the variant does not know it."""
     if not colours(colouring).knows_uncertainty:
         return None
+    asked = colouring.variant, _written(colouring.variant), 0, colouring.photo, True
     with _plainly(colouring.variant.name):
-        return _uncertainty(colouring.photo, colouring.variant, _written(colouring.variant))
+        return _unsure.get(asked, lambda: _answer(*asked), lambda made: made.maps.nbytes).maps
+
+
+def chosen(names: Any) -> list[str]:
+    """Variants' names as a visitor or a program sends them, each once, the recommended first.
+
+    Raises OptionError for what is no list, an empty one, or one of too many.
+    """
+    if not isinstance(names or [], (list, tuple)):
+        raise OptionError("Give a list of variants' names.")
+    names = list(dict.fromkeys(str(name).strip() for name in names or ()))
+    if not names:
+        raise OptionError("Choose at least one variant." if list_variants() else NO_VARIANTS)
+    if len(names) > MANY:
+        raise OptionError(f"These are {len(names)} variants; at most {MANY} are compared at once.")
+    return ours_first(names)
+
+
+def ours_first(names: list[str]) -> list[str]:
+    """Names in their order, but the recommended variant before all others."""
+    return sorted(names, key=lambda name: name != "natural")
 
 
 def compared(
@@ -213,19 +291,13 @@ def compared(
     """Each name with its result or, if it fails, with one sentence why: the others go on."""
     if not photo:
         raise PhotoError("Choose a photo first.")
-    if not isinstance(names or [], (list, tuple)):
-        raise OptionError("Give a list of variants' names.")
-    names = list(dict.fromkeys(map(str, names or ())))
-    if not names:
-        raise OptionError("Choose at least one variant." if list_variants() else NO_VARIANTS)
-    if len(names) > MANY:
-        raise OptionError(f"These are {len(names)} variants; at most {MANY} are compared at once.")
+    names = chosen(names)
     opened(photo)  # a photo that cannot be read is no variant's fault
     for name in names:
         try:
             with _plainly(name):
                 # Strangers type these names: never a folder, never the host's own token.
-                variant = resolve(name.strip(), folders=False, token=False)
+                variant = resolve(name, folders=False, token=False)
             yield name, colours(Colouring(photo, variant, seed))
         except ColorhubError as error:
             yield name, str(error)

@@ -10,7 +10,7 @@ from conftest import ROOT
 import colorhub
 
 FLOORS = [
-    ("errors", "ranks", "papers", "tables", "exif", "icc", "files", "gpu", "progress"),
+    ("errors", "ranks", "papers", "tables", "exif", "icc", "files", "gpu", "progress", "together"),
     (
         "color",
         "encoders",
@@ -39,7 +39,7 @@ FLOORS = [
     ("tasks",),
     ("exhibit",),
     ("training",),
-    ("regression", "studio", "look"),
+    ("regression", "studio", "look", "viewer"),
     ("booth", "clicks", "learn", "several"),
     ("blindtest", "comparison"),
     ("app",),
@@ -49,7 +49,17 @@ FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
     "accelerate": {"launch", "exhibit", "teachers"},
     "datasets": {"data", "batches", "launch"},
-    "gradio": {"app", "blindtest", "clicks", "comparison", "learn", "look", "several", "studio"},
+    "gradio": {
+        "app",
+        "blindtest",
+        "clicks",
+        "comparison",
+        "learn",
+        "look",
+        "several",
+        "studio",
+        "viewer",
+    },
     "matplotlib": {"robustness"},
     "onnxruntime": {"export"},
     "scipy": {"robustness"},  # it comes with scikit-image

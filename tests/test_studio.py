@@ -1,5 +1,8 @@
 """What the app remembers and paints: other colourings of a photo, and how unsure they are."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from colorhub.hub import resolve
 
 pytest.importorskip("gradio", reason="the app needs the extra colorhub[app]")
 studio = pytest.importorskip("colorhub.studio")
+clicks = pytest.importorskip("colorhub.clicks")
 
 VARIANTS = {"guesser": "MobileUNet", "noisy": "ResUNet", "plain": "Autoencoder"}
 
@@ -87,14 +91,14 @@ def test_a_variant_of_one_colouring_says_so(shown):
 
 def test_a_network_is_asked_once_how_sure_it_is_and_alone(shown, monkeypatch):
     asked = []
-    answer = Colorizer.uncertainty
+    answer = Colorizer.uncertainty_of
 
-    def counted(self, photo):
-        assert studio._model.locked()
-        asked.append(photo)
-        return answer(self, photo)
+    def counted(self, lightness):
+        assert studio._model._turn.locked()
+        asked.append(lightness)
+        return answer(self, lightness)
 
-    monkeypatch.setattr(Colorizer, "uncertainty", counted)
+    monkeypatch.setattr(Colorizer, "uncertainty_of", counted)
     natural, plain = shown.colourings
     first, other = studio.uncertainty(natural), studio.uncertainty(replace(natural, seed=3))
     assert first is other  # it is of the photo, whichever of its colourings is looked at
@@ -104,12 +108,98 @@ def test_a_network_is_asked_once_how_sure_it_is_and_alone(shown, monkeypatch):
 
 
 def test_a_network_that_fails_is_told_in_a_sentence(shown, monkeypatch):
-    def broken(self, photo):
+    def broken(self, lightness):
         raise RuntimeError("out of memory at 0xdeadbeef")
 
-    monkeypatch.setattr(Colorizer, "uncertainty", broken)
+    monkeypatch.setattr(Colorizer, "uncertainty_of", broken)
     with pytest.raises(VariantError, match="guesser failed for a reason that only the server's"):
         studio.uncertainty(shown.colourings[0])
+
+
+def test_a_device_that_is_lost_is_replaced_by_the_cpu_for_this_request(shown, monkeypatch):
+    answer, devices = Colorizer.__call__, ["cuda"]
+
+    def lost(self, lightness, *, seed=0):
+        if devices:
+            devices.clear()
+            raise RuntimeError("CUDA error: unspecified launch failure")
+        return answer(self, lightness, seed=seed)
+
+    monkeypatch.setattr(Colorizer, "__call__", lost)
+    monkeypatch.setattr(studio, "pick_device", lambda device: torch.device("cuda"))
+    outcomes = dict(studio.compared(shown.photo, ["guesser", "plain"], 3))
+    first = outcomes["guesser"]
+    assert first.trouble == "the accelerator failed (RuntimeError), so the CPU did it"
+    assert first.ab.shape[:2] == (1, 2)
+    assert outcomes["plain"].trouble == ""  # the next has its try
+    remark = clicks.rows(outcomes)[0][-1]
+    assert "the accelerator failed" in remark
+    assert "guesser: the accelerator failed" in " ".join(clicks._said(outcomes, [*outcomes]))
+
+
+def test_a_device_without_memory_is_replaced_by_the_cpu_for_this_request(shown, monkeypatch):
+    answer, load = Colorizer._forward, studio._load
+
+    def full(self, network, lightness):
+        if self.device.type == "meta":
+            raise torch.OutOfMemoryError("meta is out of memory")
+        return answer(self, network, lightness)
+
+    def loaded(variant, written):
+        colorizer = load(variant, written)
+        if not loads:
+            colorizer.device = torch.device("meta")
+        loads.append(colorizer)
+        return colorizer
+
+    loads: list[Colorizer] = []
+    monkeypatch.setattr(Colorizer, "_forward", full)
+    monkeypatch.setattr(studio, "_load", loaded)
+    colouring = replace(shown.colourings[0], seed=4)
+    with pytest.warns(UserWarning, match="colouring on the CPU instead"):
+        result = studio.colours(colouring)
+    assert result.trouble == "the meta was out of memory, so the CPU did it"
+    assert result.device == "cpu"
+    assert studio.colours(replace(colouring, seed=5)).trouble == ""
+    assert loads[-1] is not loads[0]  # the device is tried anew
+
+
+def test_visitors_who_wait_for_the_same_variant_are_served_together(shown, tmp_path, monkeypatch):
+    photos = []
+    for number in range(5):
+        path = tmp_path / f"visitor-{number}.png"
+        Image.new("L", (60, 40), 40 * number).save(path)
+        photos.append(str(path))
+    alone = [studio.colours(replace(shown.colourings[1], photo=photo)).ab for photo in photos]
+    studio._results.clear()
+    sizes, answer, first = [], Colorizer.__call__, threading.Event()
+
+    def slow(self, lightness, *, seed=0):
+        sizes.append(len(lightness))
+        if len(sizes) == 1:
+            first.wait(30)
+        return answer(self, lightness, seed=seed)
+
+    monkeypatch.setattr(Colorizer, "__call__", slow)
+    with ThreadPoolExecutor(5) as visitors:
+        found = [
+            visitors.submit(studio.colours, replace(shown.colourings[1], photo=photo))
+            for photo in photos
+        ]
+        key = next(iter(wait_for(lambda: studio._model._waiting)))
+        wait_for(lambda: len(studio._model._waiting.get(key, ())) == 4)
+        first.set()
+    assert sizes == [1, 4]
+    for one, each in zip(alone, found, strict=True):
+        torch.testing.assert_close(each.result().ab, one, rtol=0, atol=1e-3)
+
+
+def wait_for(value):
+    for _ in range(3000):
+        if found := value():
+            return found
+        time.sleep(0.01)
+    raise AssertionError("it never came")
 
 
 def test_the_tint_has_one_scale_from_none_to_full(shown):
