@@ -12,7 +12,7 @@ import gradio as gr
 from colorhub import booth, votes
 from colorhub.booth import Visit
 from colorhub.errors import ColorhubError, OptionError
-from colorhub.look import note, table
+from colorhub.look import example_gallery, note, table
 from colorhub.photos import save_photo
 from colorhub.samples import bundled_photos
 from colorhub.studio import AT_WORK, received
@@ -26,7 +26,7 @@ are. Choose a photo, then press Show me two."""
 KEPT = """Of a vote is kept: the photo's SHA-256, the two variants and their revisions, your choice
 and colorhub's version. Never the photo, and nothing about you."""
 OFF = "Votes are not kept here."
-BOARD = f"""### Leaderboard
+BOARD = f"""## Leaderboard
 Sorted by the lower end of the 95 % interval; 400 points are odds of ten to one. A result that was
 taken for the real photo has won against it. Preliminary: fewer than {votes.PRELIMINARY} votes."""
 
@@ -49,7 +49,7 @@ def _show(pairs: booth.Pairs, visit: Visit, mode: str) -> Iterator[tuple[Any, ..
         gr.Image(picture, label=side, alt_text=f"{side} result")
         for side, picture in zip(ORDER, pictures, strict=True)
     ]
-    heading = f'<h3 tabindex="-1">{mode}</h3>'
+    heading = f'<h2 tabindex="-1">{mode}</h2>'
     tie = gr.Button("Tie" if mode == NATURAL else "Cannot tell")
     bad, seen = gr.Button(visible=mode == NATURAL), gr.Row(visible=True)
     yield note(), asked, seen, seen, nothing, heading, *images, tie, bad, ""
@@ -155,10 +155,7 @@ def _choices(greys: list[str]) -> dict[str, Any]:
         image_mode=None, buttons=[], height=260, alt_text="The photo in grey",
         elem_id="blind-photo",
     )  # fmt: skip
-    part["example"] = gr.Dataset(
-        components=[gr.Image(visible=False)], samples=[[path] for path in greys], type="index",
-        label="Examples, from scikit-image", visible=bool(greys), elem_id="blind-examples",
-    )  # fmt: skip
+    part["example"] = example_gallery(greys, elem_id="blind-examples")
     part["mode"] = gr.Radio([NATURAL, TRUE], value=NATURAL, label="Question", elem_id="blind-mode")
     part["go"] = gr.Button("Show me two", variant="primary", elem_id="blind-go")
     part["note"] = gr.HTML(padding=False, elem_id="blind-note")
@@ -197,7 +194,7 @@ def _connect(box: booth.Box | None, photos: list[Path], part: dict[str, Any]) ->
         [said, visit, stage, part["answers"], part["after"], part["heading"], *images,
          part["say tie"], part["say both bad"], part["verdict"]],
         show_progress_on=images, **AT_WORK, **private,
-    ).then(None, js=_focus("#blind-question h3"), **private)  # fmt: skip
+    ).then(None, js=_focus("#blind-question h2"), **private)  # fmt: skip
     told = [visit, part["answers"], part["after"], *images, part["verdict"]]
     for choice in votes.CHOICES:
         # One at a time: of two presses in a row the second finds no open question.
@@ -210,13 +207,13 @@ def _connect(box: booth.Box | None, photos: list[Path], part: dict[str, Any]) ->
     part["again"].click(board, None, part["board"], **private)
     gr.on(None, board, None, part["board"], **quiet)  # when the page opens
 
-    def example(visit: Visit, index: int) -> tuple[Any, ...]:
-        path = photos[index]
+    def example(visit: Visit, event: gr.SelectData) -> tuple[Any, ...]:
+        path = photos[event.index]
         shown = str(path.with_suffix(".grey.jpg"))
         return shown, visit.of(path), note(), gr.Column(visible=False)
 
     taken = [part["photo"], visit, said, stage]
-    part["example"].click(example, [visit, part["example"]], taken, **private)
+    part["example"].select(example, visit, taken, **private)
     part["photo"].upload(_take, [visit, part["photo"]], taken, preprocess=False, **private)
     part["photo"].clear(lambda visit: visit.of(None), visit, visit, **private)
 

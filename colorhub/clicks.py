@@ -96,6 +96,11 @@ def opening(photo: str, names: list[str]) -> Opening | None:
     return Opening(shown, large, pictures, table(COLUMNS, rows(outcomes)))
 
 
+def example(gallery: list[tuple[str, str]], event: gr.SelectData) -> str:
+    """The example that was picked."""
+    return gallery[event.index][0]
+
+
 def run(
     upload: dict[str, Any] | None, names: list[str], seed: int, view: str, *look: float
 ) -> Iterator[tuple[Any, ...]]:

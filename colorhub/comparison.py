@@ -12,7 +12,7 @@ from colorhub import clicks
 from colorhub.clicks import FORMATS, GREY, LIMITS, VIEWS
 from colorhub.errors import OptionError
 from colorhub.hub import list_variants
-from colorhub.look import note
+from colorhub.look import example_gallery, note
 from colorhub.photos import save_photo
 from colorhub.samples import bundled_photos
 from colorhub.studio import AT_WORK, Colouring, Shown, ours_first
@@ -60,10 +60,7 @@ def _choices(examples: list[str], names: list[str], first: clicks.Opening | None
         *examples[:1], label="Photo", sources=["upload", "webcam", "clipboard"], type="filepath",
         image_mode=None, buttons=[], height=300, alt_text="The photo to colour", elem_id="photo",
     )  # fmt: skip
-    part["example"] = gr.Dataset(
-        components=[gr.Image(visible=False)], samples=[[path] for path in examples],
-        label="Examples, from scikit-image", visible=bool(examples), elem_id="examples",
-    )  # fmt: skip
+    part["example"] = example_gallery(examples, elem_id="examples")
     part["variants"] = gr.Dropdown(
         names, value=names[:3], multiselect=True, allow_custom_value=True, label="Variants",
         info="Any number. For one on the Hub type owner/name or owner/name@revision, then Enter.",
@@ -193,7 +190,7 @@ def _connect(
     stopped = (note("Stopped."), "")
     choices["stop"].click(lambda: stopped, None, [said, aside], cancels=running, **private)
     photo.upload(clicks.take, photo, [photo, said], preprocess=False, **private)
-    choices["example"].click(lambda row: row[0], choices["example"], photo, **private)
+    choices["example"].select(clicks.example, choices["example"], photo, **private)
     choices["all"].click(lambda: ours_first(list_variants()), None, chosen, **private)
     choices["hub"].click(clicks.list_hub, None, [chosen, said], **private)
 

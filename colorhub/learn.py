@@ -16,6 +16,13 @@ from colorhub.errors import ColorhubError, HubError, OptionError
 from colorhub.look import note
 
 SCREEN = 1280  # pixels of a picture's long side
+# Wide tables scroll, which they must by keys as well.
+REACHED_BY_KEYS = """() => {
+    const card = document.querySelector("#card");
+    const reach = () => card.querySelectorAll("table").forEach(table => { table.tabIndex = 0; });
+    new MutationObserver(reach).observe(card, { childList: true, subtree: true });
+    reach();
+}"""
 _NO_LOSSES = ("step", "epoch", "images_per_second")
 _FRONT = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?://)[^)]*\)")  # to files beside the card
@@ -129,6 +136,7 @@ def tab(opened: gr.Tab) -> None:
             )  # fmt: skip
     for when in (opened.select, name.change):
         when(_shown, name, [text, curve, pictures], **private)
+    opened.select(None, js=REACHED_BY_KEYS, **private)
 
 
 def _time_machine(private: dict[str, Any]) -> None:

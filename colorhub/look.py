@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import wraps
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,10 +13,11 @@ from colorhub.errors import ColorhubError
 CSS = """
 .gradio-container { max-width: 1360px !important; }
 :focus-visible { outline: 2px solid var(--color-accent) !important; outline-offset: 2px; }
-:is(#examples, #blind-examples) .gallery {
-  display: grid; grid-template-columns: repeat(4, 1fr);
-  :is(span, .container) { display: block; width: 100%; }
-  img { width: 100%; aspect-ratio: 1; object-fit: cover; }
+:is(#examples, #blind-examples) {
+  .grid-wrap { padding: 2rem 0 0 0; min-height: 0; height: auto; }
+  .grid-container { gap: 0.5rem; padding: 0; }
+  .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)) !important; }
+  .caption-label { display: none; }
 }
 /* Of one height: a name typed to its end when the button is pressed must not move the button. */
 #variants .wrap-inner { height: 9.5rem; overflow-y: auto; align-content: flex-start; }
@@ -24,6 +26,7 @@ CSS = """
 #legend { padding: 0 var(--block-padding); }
 #legend .ramp > div { height: 1rem; background: #777; border-radius: 2px; }
 #legend .ramp p { display: flex; justify-content: space-between; font-size: var(--text-sm); }
+button[role="tab"].selected { color: var(--body-text-color) !important; }
 footer { gap: 1.5rem; }
 footer * { color: var(--body-text-color) !important; }
 footer img, footer .divider { display: none !important; }
@@ -52,7 +55,8 @@ footer img, footer .divider { display: none !important; }
 #results .caption-label { position: static; max-width: none; white-space: normal; }
 #card table { display: block; overflow-x: auto; max-width: 100%; }
 #card :is(th, td) { overflow-wrap: normal; word-break: normal; padding: 3px 8px; }
-#card pre { overflow-x: auto; }
+#card :is(pre, code) { white-space: pre-wrap !important; overflow-wrap: anywhere; }
+#card .token { color: inherit !important; }
 :is(#table, #blind-board) {
   table { width: 100%; border: 0; border-collapse: collapse; font-size: var(--text-sm); }
   :is(tr, th, td) { border: 0; border-bottom: 1px solid var(--border-color-primary); }
@@ -65,8 +69,10 @@ footer img, footer .divider { display: none !important; }
   #table :is(th, td):is(:nth-child(3), :nth-child(4)):not(:last-child) { display: none; }
 }
 :is(#blind-stage, #blind-note, #blind-board) .html-container { padding: 0; }
-#blind-question h3 { margin: 0; }
+#blind-question h2 { margin: 0; font-size: var(--text-lg); }
 #blind-board table { padding: 0; }
+/* A button in a button, which no screen reader can tell: photos are chosen all at once. */
+#photos .icon-button:has(button) { display: none; }
 """
 
 
@@ -86,6 +92,10 @@ def theme() -> gr.Theme:
         block_info_text_color_dark="*neutral_300",
         block_label_text_color="*neutral_700",
         block_title_text_color="*neutral_700",
+        link_text_color="*primary_700",
+        link_text_color_dark="*primary_300",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
         input_background_fill="white",
         input_background_fill_dark="*neutral_900",
         button_primary_background_fill="*primary_700",
@@ -93,6 +103,15 @@ def theme() -> gr.Theme:
         button_secondary_background_fill="*neutral_300",
         button_secondary_background_fill_dark="*neutral_700",
     )
+
+
+def example_gallery(paths: Sequence[str], *, elem_id: str) -> gr.Gallery:
+    """Photographs to try, of which a visitor picks one."""
+    return gr.Gallery(
+        [(path, Path(path).name.split(".")[0].capitalize()) for path in paths],
+        label="Examples, from scikit-image", visible=bool(paths), elem_id=elem_id, columns=4,
+        allow_preview=False, interactive=False, buttons=[], object_fit="cover", height="auto",
+    )  # fmt: skip
 
 
 def note(*sentences: str) -> str:

@@ -10,7 +10,7 @@ let zoom = 1, x = 0, y = 0, view = "Slider", drawn = null;
 function divide(share) {
     range.value = share;
     stage.style.setProperty("--share", `${range.value}%`);
-    range.setAttribute("aria-valuetext", `${Math.round(range.value)} % of the left picture`);
+    range.setAttribute("aria-valuetext", `${Math.round(range.value)} %`);
     const left = Number(range.value) >= 50;
     flip.setAttribute("aria-pressed", left);
     flip.textContent = left ? "Show the right one" : "Show the left one";

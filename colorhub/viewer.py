@@ -22,7 +22,8 @@ shows all of it, arrow keys move it when zoomed.">
 </div>
 <div class="bar divide">
   <span class="name left"></span>
-  <input type="range" min="0" max="100" step="1" value="50">
+  <input type="range" min="0" max="100" step="1" value="50"
+    aria-label="How much of the left picture is seen">
   <span class="name right"></span>
 </div>
 <div class="bar">

@@ -110,7 +110,7 @@ class Visitor:
         """Press the button and wait for the next question."""
         self.page.get_by_role("button", name=button).click()
         self.page.locator("#blind-answers").wait_for()
-        self.page.wait_for_function("document.activeElement.tagName === 'H3'")
+        self.page.wait_for_function("document.activeElement.tagName === 'H2'")
 
     def answer(self, button: str) -> str:
         """What the page says after a vote."""
@@ -229,7 +229,7 @@ def test_nothing_tells_the_variant_before_the_vote(forgetting, browser, mode):
     visitor.page.keyboard.press("Space")
     visitor.page.focus("#blind-go")
     visitor.page.keyboard.press("Enter")
-    visitor.page.wait_for_function("document.activeElement.tagName === 'H3'")
+    visitor.page.wait_for_function("document.activeElement.tagName === 'H2'")
     told, pictures = visitor.told(), visitor.pictures()
     assert "First result" in told.split("</html>")[1]  # messages are heard
     for name in VARIANTS:
