@@ -191,6 +191,17 @@ def card(variant: Variant, *, token: str | bool | None = None) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
+def tags(repo_id: str, *, token: str | bool | None = None) -> list[str]:
+    """The tags of a repository. Raises HubError if the Hub does not tell them in time."""
+    api = HfApi(token=token, library_name="colorhub")
+    try:
+        return [ref.name for ref in _in_time(partial(api.list_repo_refs, repo_id), TIMEOUT).tags]
+    except ColorhubError:
+        raise
+    except Exception as error:
+        raise _hub_error(repo_id, error, stranger=token is False) from error
+
+
 def copy_papers(variant: Variant, folder: Path) -> None:
     """Copy what a variant's folder holds beside weights and configuration: card, log, figures."""
     _copy(_papers(variant.folder), variant.folder, folder)

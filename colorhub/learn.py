@@ -1,26 +1,30 @@
 """The app's tab of models: cards, losses, samples, and a network's colours epoch by epoch."""
 
 import csv
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pandas as pd
-from huggingface_hub import HfApi
 from PIL import Image
 
 from colorhub import hub, studio
 from colorhub.adjustment import Adjustment
-from colorhub.errors import ColorhubError, HubError, OptionError
+from colorhub.errors import ColorhubError, OptionError
 from colorhub.look import note
+from colorhub.tables import beside_table
+from colorhub.weights import WEIGHTS
 
 SCREEN = 1280  # pixels of a picture's long side
 # Wide tables scroll, which they must by keys as well.
 REACHED_BY_KEYS = """() => {
-    const card = document.querySelector("#card");
-    const reach = () => card.querySelectorAll("table").forEach(table => { table.tabIndex = 0; });
-    new MutationObserver(reach).observe(card, { childList: true, subtree: true });
+    const tab = document.querySelector("#card").closest(".tabitem, body");
+    const reach = () => tab.querySelectorAll(".prose table").forEach(each => {
+        each.tabIndex = 0;
+    });
+    new MutationObserver(reach).observe(tab, { childList: true, subtree: true });
     reach();
 }"""
 _NO_LOSSES = ("step", "epoch", "images_per_second")
@@ -66,15 +70,35 @@ def epochs(repository: str) -> list[str]:
     name = repository.strip()
     if not re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", name) or ".." in name:
         raise OptionError("Type the name of a repository on the Hub: owner/name.")
-    try:
-        refs = HfApi().list_repo_refs(name, token=False)
-    except Exception as error:  # whatever a Hub that is away or does not know the name answers
-        raise HubError(f"{name}: the Hub does not tell its revisions. Try again later.") from error
-    found = {ref.name: re.fullmatch(r"epoch-(\d+)", ref.name) for ref in refs.tags}
+    found = {tag: re.fullmatch(r"epoch-(\d+)", tag) for tag in hub.tags(name, token=False)}
     tags = {tag: int(match[1]) for tag, match in found.items() if match}
     if not tags:
         raise OptionError(f"{name} has no revisions epoch-N.")
     return sorted(tags, key=tags.__getitem__)
+
+
+def study() -> str:
+    """The variants of this machine that were measured on the same photos, in one table."""
+    known, asked = hub.local_variants(), None
+    results, megabytes = {}, {}
+    for name in studio.ours_first(list(known)):
+        path = known[name].folder / "results.json"
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if "metrics" not in found:
+            continue
+        measured = found["dataset"]["name"], found["dataset"]["split"], found["images"]
+        asked = asked or measured
+        if measured == asked:
+            results[name] = found
+            megabytes[name] = path.with_name(WEIGHTS).stat().st_size / 1e6
+    if not results or asked is None:
+        return "No variant on this machine has been measured."
+    table = beside_table(results, megabytes)
+    return (
+        f"{table}\n\nMeans over {asked[2]} photos of `{asked[0]}`, split `{asked[1]}`. Each card "
+        "says how its variant was trained; the papers' claims beside what came out are in the "
+        "project's docs/study.md."
+    )
 
 
 def _shown(name: str) -> tuple[Any, ...]:
@@ -117,8 +141,10 @@ def _at(
 def tab(opened: gr.Tab) -> None:
     """Lay the tab out, where it is called; it is filled when it is opened."""
     private: dict[str, Any] = {"api_visibility": "private"}
-    names = sorted(hub.local_variants(None), key=lambda name: name != "natural")
+    names = studio.ours_first(list(hub.local_variants(None)))
     name = gr.Dropdown(names, value=names[0] if names else None, label="Variant", elem_id="model")
+    with gr.Accordion("All variants in one table", open=False):
+        gr.Markdown(study(), elem_id="study")
     with gr.Accordion("A network's colours, epoch by epoch", open=False):
         _time_machine(private)
     with gr.Row():

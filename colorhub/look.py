@@ -53,8 +53,8 @@ footer img, footer .divider { display: none !important; }
 #results .thumbnail-item { display: block; width: 100%; height: auto; aspect-ratio: auto; }
 #results .thumbnail-item img { height: auto; }
 #results .caption-label { position: static; max-width: none; white-space: normal; }
-#card table { display: block; overflow-x: auto; max-width: 100%; }
-#card :is(th, td) { overflow-wrap: normal; word-break: normal; padding: 3px 8px; }
+:is(#card, #study) table { display: block; overflow-x: auto; max-width: 100%; }
+:is(#card, #study) :is(th, td) { overflow-wrap: normal; word-break: normal; padding: 3px 8px; }
 #card :is(pre, code) { white-space: pre-wrap !important; overflow-wrap: anywhere; }
 #card .token { color: inherit !important; }
 :is(#table, #blind-board) {

@@ -63,8 +63,11 @@ class Viewer(gr.HTML):
         files = {side: _file(getattr(value, side)) for side in ("left", "right")}
         names = {"left_name": value.left_name, "right_name": value.right_name}
         return files | names | {"view": value.view}
-    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component

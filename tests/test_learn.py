@@ -1,10 +1,12 @@
 """The tab of models: cards, losses, and colours epoch by epoch."""
 
+import threading
+
 import pytest
 from conftest import make_generator, make_photo
 
 from colorhub import cards, hub, weights
-from colorhub.errors import HubError, OptionError
+from colorhub.errors import HubError, NotFoundError, OptionError
 
 pytest.importorskip("gradio", reason="the app needs the extra colorhub[app]")
 learn = pytest.importorskip("colorhub.learn")
@@ -65,5 +67,20 @@ def test_only_names_of_repositories_are_asked_for(name):
 
 
 def test_a_repository_that_is_not_there_is_one_sentence(hub_server):
-    with pytest.raises(HubError, match="does not tell"):
+    with pytest.raises(NotFoundError, match="no such repository"):
         learn.epochs("owner/absent")
+
+
+def test_a_hub_that_never_answers_is_one_sentence(hub_server, monkeypatch):
+    released = threading.Event()
+    monkeypatch.setattr(hub, "TIMEOUT", 0.2)
+    monkeypatch.setattr(hub.HfApi, "list_repo_refs", lambda self, name: released.wait(30))
+    with pytest.raises(HubError, match="Try again later"):
+        learn.epochs("owner/tiny")
+    released.set()
+
+
+def test_the_study_puts_those_measured_on_the_same_photos_into_one_table(variants):
+    table = learn.study()
+    assert table.startswith("| variant | MB | PSNR")
+    assert "| natural |" in table and "| pix2pix-lsgan-l1 |" in table and "tiny" not in table
