@@ -17,6 +17,7 @@ check: $(V)/.ok
 	$(V)/bin/ruff check .
 	$(V)/bin/ruff format --check .
 	$(V)/bin/mypy
+	cd benchmarks && ../$(V)/bin/mypy --config-file ../pyproject.toml app.py
 fix: $(V)/.ok
 	$(V)/bin/ruff check --fix .
 	$(V)/bin/ruff format .

@@ -205,7 +205,7 @@ def _connect(box: booth.Box | None, photos: list[Path], part: dict[str, Any]) ->
             board, None, part["board"], **quiet
         )  # fmt: skip
     part["again"].click(board, None, part["board"], **private)
-    gr.on(None, board, None, part["board"], **quiet)  # when the page opens
+    gr.on(None, board, None, part["board"], queue=False, **quiet)  # when the page opens
 
     def example(visit: Visit, event: gr.SelectData) -> tuple[Any, ...]:
         path = photos[event.index]

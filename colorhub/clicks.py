@@ -174,7 +174,7 @@ def _stage(
     """What `_large` shows, whose it is, and what is said of it, for the page."""
     large, said = _large(shown, picked, view, against, how)
     caption = shown.caption(colours(picked))
-    return large, gr.Radio(label=caption), gr.HTML(said, visible=bool(said))
+    return large.value, gr.Radio(label=caption), gr.HTML(said, visible=bool(said))
 
 
 def _large(
@@ -273,14 +273,15 @@ def sheet(shown: Shown | None, *look: float) -> str:
     return studio.sheet(shown, Adjustment(*look))
 
 
-def restore(request: gr.Request) -> list[Any]:
+def restore(request: gr.Request, *, always: bool) -> list[Any]:
     """What a link says: variants, seed and sliders; what it does not, or says wrongly, stays.
 
-    The first is whether it says anything, so that there is something to colour anew.
+    The first is whether it says anything, so that there is something to colour, as there is
+    `always` where the page did not open with an example coloured.
     """
     asked = dict(request.query_params) if request else {}
     names = [name for name in asked.get("variants", "").split(",") if name.strip()]
-    found: list[Any] = [bool(asked), names[: studio.MANY] if names else gr.skip()]
+    found: list[Any] = [always or bool(asked), names[: studio.MANY] if names else gr.skip()]
     for word, (least, most) in LIMITS.items():
         try:
             number = float(asked[word])

@@ -16,7 +16,7 @@ from colorhub.look import example_gallery, note
 from colorhub.photos import save_photo
 from colorhub.samples import bundled_photos
 from colorhub.studio import AT_WORK, Colouring, Shown, ours_first
-from colorhub.viewer import SLIDER, Viewer
+from colorhub.viewer import SLIDER, viewer
 
 EXAMPLE = "This is an example, with other variants below it. Now choose a photo of yours."
 FIDELITY = "Colours are inferred, not remembered: keep the original. Times are of this machine."
@@ -88,7 +88,7 @@ def _choices(examples: list[str], names: list[str], first: clicks.Opening | None
 def _results(first: clicks.Opening | None) -> dict[str, Any]:
     """What came of it: the right of the page."""
     part: dict[str, Any] = {}
-    part["pair"] = Viewer(first.large if first else None, elem_id="pair")
+    part["pair"] = viewer(first.large if first else None, elem_id="pair")
     with gr.Row():
         with gr.Column(min_width=300):
             label = first.pictures[0][1] if first else "View"
@@ -157,7 +157,11 @@ def _connect(
     strip, look, aside = results["strip"], results["look"], results["aside"]
     view, against = results["view"], results["against"]
     shown, picked = gr.State(first and first.shown), gr.State(first and first.picked)
-    asked_for = gr.State(first is None)
+    asked_for = gr.Checkbox(visible="hidden", label="Colour when the page has opened")
+
+    def restore(request: gr.Request) -> list[Any]:
+        return clicks.restore(request, always=first is None)
+
     private: dict[str, Any] = {"api_visibility": "private"}
     asked = [shown, picked, view, against, *look]
     stage = [results[key] for key in ("pair", "view", "legend")]
@@ -169,7 +173,8 @@ def _connect(
         "preprocess": False,  # a file that is no photo is ours to refuse
     }
     linked = [asked_for, chosen, seed, *look]
-    demo.load(clicks.restore, None, linked, **private)
+    # Not in the queue: who only looks at the page is not told that others are busy.
+    demo.load(restore, None, linked, queue=False, **private)
     running = [
         asked_for.change(**run, **AT_WORK, **private),
         choices["go"].click(**run, **AT_WORK, **private),

@@ -5,7 +5,7 @@ HTML range, so every key that moves a range moves it; what is looked at closely 
 looked at in the other, and in the strip of results, by the same CSS variables.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,25 +47,21 @@ class Compared:
     right_name: str
     view: str = SLIDER
 
+    @property
+    def value(self) -> dict[str, Any]:
+        """The viewer's value; Gradio gives addresses to the files in it."""
+        return asdict(self) | {"left": _file(self.left), "right": _file(self.right)}
 
-class Viewer(gr.HTML):
-    """A component that shows what is `Compared`."""
 
-    def __init__(self, value: Compared | None = None, **options: Any) -> None:
-        look, script = (
-            Path(__file__).with_suffix(ending).read_text(encoding="utf-8")
-            for ending in (".css", ".js")
-        )
-        files = {"html_template": TEMPLATE, "css_template": look, "js_on_load": script}
-        super().__init__(value, **{**options, **files})
-
-    def postprocess(self, value: Any) -> Any:
-        """Pictures as Gradio sends files, with their addresses."""
-        if value is None:
-            return None
-        files = {side: _file(getattr(value, side)) for side in ("left", "right")}
-        names = {"left_name": value.left_name, "right_name": value.right_name}
-        return files | names | {"view": value.view}
+def viewer(first: Compared | None, *, elem_id: str) -> gr.HTML:
+    """A component whose value is that of what is `Compared`."""
+    look, script = (
+        Path(__file__).with_suffix(ending).read_text(encoding="utf-8") for ending in (".css", ".js")
+    )
+    return gr.HTML(
+        first.value if first else None, html_template=TEMPLATE, css_template=look,
+        js_on_load=script, elem_id=elem_id,
+    )  # fmt: skip
 
 
 def _file(path: str) -> dict[str, Any]:

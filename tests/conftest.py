@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -223,6 +224,15 @@ def serving(code: str, folder: Path, **environment: str) -> Iterator[str]:
 
 APP = "from colorhub.app import launch; launch(port={port})"
 """Code for `serving`."""
+
+
+def wait_for(value):
+    """What a function returns as soon as that is something."""
+    for _ in range(3000):
+        if found := value():
+            return found
+        time.sleep(0.01)
+    raise AssertionError("it never came")
 
 
 @pytest.fixture

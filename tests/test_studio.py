@@ -1,7 +1,6 @@
 """What the app remembers and paints: other colourings of a photo, and how unsure they are."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import make_generator
+from conftest import make_generator, wait_for
 from PIL import Image
 
 from colorhub import weights
@@ -192,14 +191,6 @@ def test_visitors_who_wait_for_the_same_variant_are_served_together(shown, tmp_p
     assert sizes == [1, 4]
     for one, each in zip(alone, found, strict=True):
         torch.testing.assert_close(each.result().ab, one, rtol=0, atol=1e-3)
-
-
-def wait_for(value):
-    for _ in range(3000):
-        if found := value():
-            return found
-        time.sleep(0.01)
-    raise AssertionError("it never came")
 
 
 def test_the_tint_has_one_scale_from_none_to_full(shown):
