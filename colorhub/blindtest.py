@@ -15,7 +15,8 @@ from colorhub.errors import ColorhubError, OptionError
 from colorhub.look import example_gallery, note, table
 from colorhub.photos import save_photo
 from colorhub.samples import bundled_photos
-from colorhub.studio import AT_WORK, received
+from colorhub.studio import AT_WORK
+from colorhub.uploads import received
 from colorhub.votes import REAL, Vote
 
 NATURAL, TRUE = "Which looks more natural?", "Which one is the real photo?"

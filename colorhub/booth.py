@@ -22,7 +22,8 @@ from colorhub.errors import DataError, HubError, OptionError, PhotoError
 from colorhub.files import sha256
 from colorhub.hub import list_variants
 from colorhub.photos import save_photo
-from colorhub.studio import NO_VARIANTS, Result, compared, new_file, opened
+from colorhub.studio import NO_VARIANTS, Result, compared
+from colorhub.uploads import new_file, opened
 from colorhub.votes import REAL, Vote
 from colorhub.weights import WEIGHTS
 

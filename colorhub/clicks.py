@@ -19,11 +19,9 @@ from colorhub.studio import (
     Shown,
     colours,
     compared,
-    new_file,
-    opened,
     painted,
-    received,
 )
+from colorhub.uploads import new_file, opened, received
 from colorhub.viewer import BESIDE, LEFT, RIGHT, SLIDER, Compared
 
 SCREEN, THUMB = 1280, 480  # pixels of a picture's long side in the large view and in the strip

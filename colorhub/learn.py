@@ -10,7 +10,7 @@ import gradio as gr
 import pandas as pd
 from PIL import Image
 
-from colorhub import hub, studio
+from colorhub import hub, studio, uploads
 from colorhub.adjustment import Adjustment
 from colorhub.errors import ColorhubError, OptionError
 from colorhub.look import note
@@ -128,7 +128,7 @@ def _at(
         return gr.skip(), note("List a repository's epochs first.")
     tag = tags[min(int(place), len(tags)) - 1]
     try:
-        photo = studio.received(upload)
+        photo = uploads.received(upload)
         _, outcome = next(studio.compared(photo, [f"{repository.strip()}@{tag}"], 0))
     except ColorhubError as error:
         return gr.skip(), note(str(error))

@@ -12,6 +12,7 @@ from colorhub.adjustment import Adjustment
 from colorhub.errors import ColorhubError, OptionError
 from colorhub.hub import list_variants
 from colorhub.look import note, table
+from colorhub.uploads import new_file, received
 
 MOST = 40  # photos at a time
 COLUMNS = ("photo", "result", "remark")
@@ -54,7 +55,7 @@ def coloured(
 
 def _zipped(results: list[str], failed: list[list[str]]) -> str:
     """The path of a zip of files, by their names; two of one name are numbered."""
-    path = studio.new_file("colorhub.zip")
+    path = new_file("colorhub.zip")
     taken: set[str] = set()
     with zipfile.ZipFile(path, "w") as archive:  # photos do not get smaller
         for result in map(Path, results):
@@ -73,7 +74,7 @@ def _run(
     uploads: list[dict[str, Any]] | None, variant: str, strength: float, noted: bool
 ) -> Iterator[tuple[Any, ...]]:
     try:
-        photos = [studio.received(upload) for upload in uploads or ()]
+        photos = [received(upload) for upload in uploads or ()]
         for rows, path in coloured(photos, variant, strength, noted):
             left = len(photos) - len(rows)
             failed = sum(not row[1] for row in rows)

@@ -5,7 +5,6 @@ upload's path holds the hash of its content.
 """
 
 import logging
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,24 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gradio.utils import get_upload_folder
 from PIL import Image
 from torch import Tensor
 
 from colorhub import cards, hub, weights
 from colorhub.adjustment import Adjustment
 from colorhub.colorizer import Colorizer, join, paint, pick_device
-from colorhub.decoding import read
 from colorhub.errors import ColorhubError, HubError, OptionError, PhotoError, VariantError
 from colorhub.gpu import on_gpu
 from colorhub.hub import Variant, list_variants, resolve
 from colorhub.jobs import result_name
 from colorhub.memory import Kept, network_bytes
-from colorhub.originals import Original
 from colorhub.photos import save_photo
 from colorhub.results import write
 from colorhub.samples import contact_sheet
 from colorhub.together import Together
+from colorhub.uploads import new_file, opened, original_of, reduced
 
 FAINT = 5.0  # mean chroma in Lab units below which a result looks grey
 MANY = 24  # variants compared at once
@@ -50,8 +47,6 @@ NO_VARIANTS = (
 
 _model: Together[Tensor, "Answer"] = Together()  # networks share the device and its memory
 _networks: Kept[Colorizer] = Kept()
-_photos: Kept[Image.Image] = Kept(400 * 10**6)
-_small: Kept[Image.Image] = Kept(100 * 10**6)
 _results: Kept["Result"] = Kept(50 * 10**6)
 _unsure: Kept["Answer"] = Kept(20 * 10**6)
 
@@ -117,46 +112,6 @@ class Shown:
     def caption(self, result: Result) -> str:
         other = result.seed != self.seed
         return f"{result.variant.name} · seed {result.seed}" if other else result.caption
-
-
-def received(upload: Any) -> str:
-    """The path of a photo that a visitor sent; "" if none was.
-
-    Where an event takes what the page sends as it is, Gradio does not look whether the path is
-    that of an upload: a visitor could name any photo of this machine. Raises PhotoError.
-    """
-    path = str(upload["path"]) if upload else ""
-    if path and not Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
-        raise PhotoError("This photo was not sent to this app: choose it again.")
-    return path
-
-
-def opened(photo: str) -> Image.Image:
-    """An upload as a picture. Raises PhotoError."""
-    return _photos.get(photo, lambda: _original(photo).picture(), _picture_bytes)
-
-
-def _picture_bytes(picture: Image.Image) -> int:
-    return picture.width * picture.height * len(picture.getbands())
-
-
-def _original(photo: str) -> Original:
-    name = Path(photo).name
-    if not Path(photo).is_file():
-        raise PhotoError(f"{name} is no longer kept here: choose it again.")
-    try:
-        return read(photo)
-    except PhotoError as error:  # visitors need not know where their upload is kept
-        raise PhotoError(str(error).replace(photo, name)) from error
-
-
-def _reduced(photo: str, longest: int) -> Image.Image:
-    def reduce() -> Image.Image:
-        small = opened(photo).copy()
-        small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-        return small
-
-    return _small.get((photo, longest), reduce, _picture_bytes)
 
 
 def _load(variant: Variant, written: float) -> Colorizer:
@@ -329,7 +284,7 @@ def others(shown: Shown, picked: Colouring) -> Iterator[Shown]:
 def painted(photo: str, result: Result, how: Adjustment, longest: int) -> str:
     """The path of a picture for the page, so long at the most."""
     path = _named(photo, result, ".jpg")
-    save_photo(paint(_reduced(photo, longest), how(result.ab)), path)
+    save_photo(paint(reduced(photo, longest), how(result.ab)), path)
     return str(path)
 
 
@@ -342,7 +297,7 @@ def taken_home(
     In the photo's own format, or that of an ending. With `note` XMP says what coloured it; the
     file's name says the seed if asked to.
     """
-    original = _original(photo)
+    original = original_of(photo)
     ending = ending or result_name(Path(photo)).suffix.lower()
     path = _named(photo, result, f"-seed{result.seed}" * seed + ending)
     levels = join(original.levels, how(result.ab), bits=original.bits)
@@ -352,7 +307,7 @@ def taken_home(
 
 def sheet(shown: Shown, how: Adjustment) -> str:
     """The path of one picture of the photo and all results, with their names."""
-    small = _reduced(shown.photo, 1024)
+    small = reduced(shown.photo, 1024)
     pictures = {"original": small.convert("RGB")}
     for each in map(colours, shown.colourings):
         pictures[shown.caption(each)] = paint(small, how(each.ab))
@@ -363,7 +318,7 @@ def sheet(shown: Shown, how: Adjustment) -> str:
 
 def veiled(photo: str, result: Result, unsure: Tensor, longest: int) -> str:
     """The path of the photo in grey, the more tinted the less sure its colours are."""
-    grey = paint(_reduced(photo, longest), result.ab, strength=0)
+    grey = paint(reduced(photo, longest), result.ab, strength=0)
     levels = (unsure[0, 0] / UNSURE).clamp(0, 1) * OPACITY * 255
     mask = Image.fromarray(levels.round().to(torch.uint8).numpy())
     mask = mask.resize(grey.size, Image.Resampling.BILINEAR)
@@ -375,10 +330,3 @@ def veiled(photo: str, result: Result, unsure: Tensor, longest: int) -> str:
 def _named(photo: str, result: Result, ending: str) -> Path:
     slug = result.variant.name.replace("/", "-").replace("@", "-")
     return new_file(f"{Path(photo).stem}-{slug}{ending}")
-
-
-def new_file(name: str) -> Path:
-    """A path among the uploads: what lies there is served to who knows its name, and ages."""
-    folder = Path(get_upload_folder())
-    folder.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(dir=folder), name)
