@@ -174,7 +174,7 @@ def _connect(
     }
     linked = [asked_for, chosen, seed, *look]
     # Not in the queue: who only looks at the page is not told that others are busy.
-    demo.load(restore, None, linked, queue=False, **private)
+    demo.load(restore, None, linked, queue=False, show_progress="hidden", **private)
     running = [
         asked_for.change(**run, **AT_WORK, **private),
         choices["go"].click(**run, **AT_WORK, **private),

@@ -14,7 +14,7 @@ CSS = """
 .gradio-container { max-width: 1360px !important; }
 :focus-visible { outline: 2px solid var(--color-accent) !important; outline-offset: 2px; }
 :is(#examples, #blind-examples) {
-  .grid-wrap { padding: 2rem 0 0 0; min-height: 0; height: auto; }
+  .grid-wrap { padding: 2rem 2px 2px; min-height: 0; height: auto; }
   .grid-container { gap: 0.5rem; padding: 0; }
   .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)) !important; }
   .caption-label { display: none; }
