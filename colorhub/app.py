@@ -15,6 +15,7 @@ from colorhub.hub import list_variants
 from colorhub.look import CSS, polite, theme
 from colorhub.memory import limit_of_machine
 from colorhub.studio import AT_WORK, Result, compared, painted
+from colorhub.uploads import refuse_addresses
 
 HEAD = """# colorhub
 Your photo in colour, by several models. Choose a photo and variants, then press Colour it."""
@@ -68,6 +69,7 @@ def compare(
 
 def build() -> gr.Blocks:
     """The page and the API, not yet served."""
+    refuse_addresses()
     kept = (3600, 4 * 3600)  # look every hour for files older than four
     with gr.Blocks(title="colorhub", analytics_enabled=False, delete_cache=kept) as demo:
         gr.Markdown(HEAD)

@@ -4,6 +4,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
+from gradio import processing_utils
 from gradio.utils import get_upload_folder
 from PIL import Image
 
@@ -14,6 +16,26 @@ from colorhub.originals import Original
 
 _photos: Kept[Image.Image] = Kept(400 * 10**6)
 _small: Kept[Image.Image] = Kept(100 * 10**6)
+
+
+def refuse_addresses() -> None:
+    """Let Gradio refuse an address where a file is asked for: it would fetch what lies there.
+
+    Gradio itself refuses addresses of the inner network alone. Raises nothing; to be called before
+    the app is served.
+    """
+
+    def refuse(url: str, cache_dir: str) -> str:
+        raise gr.Error(
+            "A photo must be sent: this app opens no address.", None, title="Not possible",
+            print_exception=False,
+        )  # fmt: skip
+
+    async def refuse_later(url: str, cache_dir: str) -> str:
+        return refuse(url, cache_dir)
+
+    processing_utils.async_ssrf_protected_download = refuse_later
+    processing_utils.ssrf_protected_download = processing_utils.save_url_to_cache = refuse
 
 
 def received(upload: Any) -> str:

@@ -527,10 +527,13 @@ def test_no_event_of_the_page_takes_a_file_of_the_machine(app):
 def test_a_photo_at_an_address_of_the_machine_is_not_fetched(app, hub_server):
     address, _ = app
     hub_server.static["/photo.png"] = b"secret of the inner network"
-    for url in (f"{hub_server.url}/photo.png", f"{hub_server.storage_url}/photo.png"):
+    public = hub_server.url.replace("127.0.0.1", "photos.example.org")  # refused unasked
+    for url in (f"{hub_server.url}/photo.png", f"{hub_server.storage_url}/photo.png", public):
         for photo in (url, file(url), file("photo.png", url=url)):
             told = call(address, "colorize", photo, "natural", 1, 0)
             assert told.startswith("event: error"), told
+            if isinstance(photo, dict) and photo["path"] == url:
+                assert "this app opens no address" in told
     assert not hub_server.requests
 
 
