@@ -10,15 +10,14 @@ from typing import TypeVar
 
 import torch
 
-from colorhub import weights
+from colorhub import films, hub, weights
 from colorhub.album import Outcome, reason
 from colorhub.colorizer import Colorizer, join
 from colorhub.errors import ColorhubError, FilmError
 from colorhub.files import sha256
-from colorhub.films import Film, Frame, frames, open_film
+from colorhub.films import Film, Frame
 from colorhub.flow import need_opencv
 from colorhub.generators import KINDS
-from colorhub.hub import Variant
 from colorhub.journal import Job, Report, fingerprint
 from colorhub.parts import Parts
 from colorhub.photos import whole
@@ -52,7 +51,7 @@ class Step:
     total: int
 
 
-def load(variant: Variant, device: str = "auto") -> Colorizer:
+def load(variant: hub.Variant, device: str = "auto") -> Colorizer:
     """A variant of photos or of films, ready for films. Raises VariantError or OptionError."""
     network = weights.load(variant.folder, {**KINDS["photo"], **KINDS["video"]})
     return Colorizer(network, device=device, variant=variant)
@@ -84,7 +83,7 @@ class Filming:
             ending = check_ending(job.output)
             if self.settings.smooth:
                 need_opencv()
-            film = open_film(job.photo)
+            film = films.open_film(job.photo)
             content = sha256(job.photo)
             if self.report.done(job, content, self._how, overwrite=self.overwrite):
                 yield Outcome(job, skipped=True)
@@ -110,7 +109,7 @@ class Filming:
         windows = Windows(
             self.colorizer, seed=settings.seed, smooth=settings.smooth, state=parts.tensors
         )
-        found = frames(film, after=parts.last, salvage=self.salvage)
+        found = films.frames(film, after=parts.last, salvage=self.salvage)
         with closing(_ahead(self._seen(found), AHEAD)) as ready:
             groups = windows.groups(ready)
             more = True

@@ -79,7 +79,6 @@ def open_film(path: str | os.PathLike[str]) -> Film:
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         seconds = float((stream.duration or 0) * stream.time_base)
         seconds = seconds or (container.duration or 0) / 1e6
-        shifted = container.format.name in _CLOCKS and container.start_time is not None
         return Film(
             path=path,
             width=width,
@@ -90,7 +89,7 @@ def open_film(path: str | os.PathLike[str]) -> Film:
             frames=stream.frames or round(seconds * rate),
             seconds=seconds,
             end=(stream.start_time or 0) + stream.duration if stream.duration else None,
-            start=Fraction(container.start_time, 1_000_000) if shifted else Fraction(0),
+            start=_start(container, stream),
             warnings=_warnings(container, stream, first),
         )
 
@@ -278,6 +277,13 @@ def _turned(picture: np.ndarray, frame: "VideoFrame") -> np.ndarray:
     if _lies(frame):
         picture, down, across = picture.swapaxes(0, 1), b, c
     return picture[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
+
+
+def _start(container: Any, stream: Any) -> Fraction:
+    """When the first of picture and sound begins, in seconds, where the clock began before."""
+    streams = (stream, *container.streams.audio) if container.format.name in _CLOCKS else ()
+    starts = [each.start_time * each.time_base for each in streams if each.start_time is not None]
+    return min(starts, default=Fraction(0))
 
 
 def _warnings(container: "av.container.InputContainer", stream: Any, first: Any) -> tuple[str, ...]:
