@@ -43,6 +43,7 @@ class Film:
     seconds: float  # about
     end: int | None  # the time at which the picture ends, if the file is sure of it
     start: Fraction  # seconds that are taken off all times
+    matrix: tuple[int, int, int, int]  # how frames are turned: x to x, x to y, y to x, y to y
     warnings: tuple[str, ...] = ()
 
     @property
@@ -71,10 +72,13 @@ def open_film(path: str | os.PathLike[str]) -> Film:
         first = next(_Decoding(container, stream, True).frames(), None)
         if first is None:
             raise FilmError(f"{path} has no frames that can be read: it is empty or damaged.")
-        height, width = _turned(np.empty((first.height, first.width, 0)), first).shape[:2]
+        matrix = _matrix(first)
+        width, height = first.width, first.height
+        if _lies(matrix):
+            width, height = height, width
         aspect = stream.sample_aspect_ratio or Fraction(1)
         aspect = aspect if aspect > 0 else Fraction(1)
-        if (width > height) != (first.width > first.height):
+        if _lies(matrix):
             aspect = 1 / aspect
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         seconds = float((stream.duration or 0) * stream.time_base)
@@ -90,6 +94,7 @@ def open_film(path: str | os.PathLike[str]) -> Film:
             seconds=seconds,
             end=(stream.start_time or 0) + stream.duration if stream.duration else None,
             start=_start(container, stream),
+            matrix=matrix,
             warnings=_warnings(container, stream, first),
         )
 
@@ -244,12 +249,10 @@ def _timed(film: Film, near: int | None, salvage: bool) -> "Iterator[tuple[int, 
 def _frame(film: Film, pts: int, frame: "VideoFrame") -> Frame:
     if frame.colorspace == _UNTAGGED:
         frame.colorspace = _BT709 if min(frame.height, frame.width) >= _HD else _BT601
-    levels = _turned(frame.to_ndarray(format="rgb24"), frame)
-    if levels.shape[:2] != (film.height, film.width):  # some broadcasts change in the middle
-        resized = frame.reformat(
-            *((film.width, film.height) if not _lies(frame) else (film.height, film.width))
-        )
-        levels = _turned(resized.to_ndarray(format="rgb24"), frame)
+    size = (film.height, film.width) if _lies(film.matrix) else (film.width, film.height)
+    if (frame.width, frame.height) != size:  # some broadcasts change in the middle
+        frame = frame.reformat(*size)
+    levels = _turned(frame.to_ndarray(format="rgb24"), film.matrix)
     planes = levels.transpose(2, 0, 1)
     grey = np.array_equal(planes[0], planes[1]) and np.array_equal(planes[0], planes[2])
     planes = np.ascontiguousarray(planes[:1] if grey else planes)
@@ -257,7 +260,7 @@ def _frame(film: Film, pts: int, frame: "VideoFrame") -> Frame:
 
 
 def _matrix(frame: "VideoFrame") -> tuple[int, int, int, int]:
-    """How a frame is to be turned: (x to x, x to y, y to x, y to y), of phones."""
+    """How a frame is to be turned, as phones write it; asked once, for each time leaks memory."""
     found: Any = frame.side_data.get("DISPLAYMATRIX")
     if found is None:
         return 1, 0, 0, 1
@@ -265,16 +268,15 @@ def _matrix(frame: "VideoFrame") -> tuple[int, int, int, int]:
     return (a, b, c, d) if a or b or c or d else (1, 0, 0, 1)
 
 
-def _lies(frame: "VideoFrame") -> bool:
-    a, b, _, _ = _matrix(frame)
-    return abs(b) > abs(a)
+def _lies(matrix: tuple[int, int, int, int]) -> bool:
+    """Whether width and height change places."""
+    return abs(matrix[1]) > abs(matrix[0])
 
 
-def _turned(picture: np.ndarray, frame: "VideoFrame") -> np.ndarray:
-    """A picture (H, W, C) as its frame is to be shown, to the nearest quarter turn."""
-    a, b, c, d = _matrix(frame)
-    down, across = d, a
-    if _lies(frame):
+def _turned(picture: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
+    """A picture (H, W, C) as it is to be shown, to the nearest quarter turn."""
+    across, b, c, down = matrix
+    if _lies(matrix):
         picture, down, across = picture.swapaxes(0, 1), b, c
     return picture[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
 

@@ -28,7 +28,7 @@ class Parts:
     """
 
     def __init__(self, output: Path, pins: dict[str, Any]) -> None:
-        self.folder = output.with_name(f".{output.name[:200]}.part")
+        self.folder = folder_of_parts(output)
         self.pins = json.dumps(pins, sort_keys=True)
         self.count = self.frames = 0
         self.last: int | None = None  # time of the last frame that is done
@@ -97,3 +97,8 @@ class Parts:
         for path in self.folder.iterdir():
             if path.suffix in (".nut", ".safetensors", ".new"):
                 path.unlink()
+
+
+def folder_of_parts(output: Path) -> Path:
+    """Where the parts of an output lie."""
+    return output.with_name(f".{output.name[:200]}.part")
