@@ -51,7 +51,7 @@ def flow(now: np.ndarray, before: np.ndarray, *, strict: bool = False) -> Flow:
     found = Flow(back + np.dstack((x, y)), np.ones_like(x))
     astray = np.square(back + found.warp(forth)).sum(2)
     moved = np.square(back).sum(2)
-    allowed, levels = (0.5 + 0.05 * moved, 16) if strict else (2 + 0.1 * moved, 32)
+    allowed, levels = (0.5 + 0.05 * moved, 16) if strict else (4 + 0.2 * moved, 48)
     trust = np.exp(-astray / allowed) * _alike(now, found.warp(before), levels)
     inside = (found.places >= -0.5).all(2) & (found.places <= (width - 0.5, height - 0.5)).all(2)
     return Flow(found.places, (trust * inside).astype(np.float32))
