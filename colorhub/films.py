@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _SEEK_BEFORE = 2  # seconds: an index tells when packets are decoded, not when frames are shown
 _HD = 720  # lines from which on an untagged film is taken for BT.709, below for BT.601
 _BT709, _UNTAGGED, _BT601 = 1, 2, 5
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk says, not a film
 _HDR = {16: "PQ", 18: "HLG"}
 _CLOCKS = ("mpegts", "mpeg")  # whose times begin anywhere, such as at the hour of the broadcast
 
@@ -146,7 +147,7 @@ def explaining(path: Path, remedy: str = "") -> Iterator[None]:
         raise FilmError(f"{path} cannot be read ({error.strerror}).") from None
     except (av.FFmpegError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        if (number := getattr(error, "errno", None)) in (errno.ENOSPC, errno.EDQUOT):
+        if (number := getattr(error, "errno", None)) in _FULL:
             raise OSError(number, reason) from error
         raise FilmError(
             f"{path} is damaged, cut off or no film ({reason}): take another copy{remedy}."

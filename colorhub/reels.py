@@ -9,7 +9,7 @@ import io
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -90,7 +90,6 @@ def join(
     """
     import av
 
-    warnings: list[str] = []
     name = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}.get(ending, "webm")
     with ExitStack() as stack:
         stack.enter_context(explaining(film.path))
@@ -103,11 +102,10 @@ def join(
         video = result.add_stream_from_template(first.streams.video[0])
         video.time_base, video.codec_context.framerate = film.time_base, film.rate
         sound = _Sound(film, source, result, name)
-        warnings += sound.warnings
         pictures = _pictures(film, segments, video, last)
         for packet in heapq.merge(pictures, sound.packets(), key=_moment):
             result.mux(packet)
-    return tuple(warnings)
+    return tuple(sound.warnings)
 
 
 def _options(film: Film, ending: str) -> dict[str, str]:
@@ -158,18 +156,26 @@ class _Sound:
             elif _takes(name, stream):
                 self._copied[stream.index] = result.add_stream_from_template(stream)
             else:
-                codec = "libopus" if name == "webm" else "aac"
-                rate = 48000 if name == "webm" else stream.rate
-                target = result.add_stream(codec, rate=rate, layout=stream.layout.name)
-                self._encoded[stream.index] = target
-                self.warnings.append(
-                    f"its sound ({stream.codec_context.name}) does not go into {name}: "
-                    f"encoded again as {codec}"
-                )
+                self._encode(stream, result, name)
+
+    def _encode(self, stream: Any, result: Any, name: str) -> None:
+        import av
+
+        codec = "libopus" if name == "webm" else "aac"
+        how = {"rate": 48000 if name == "webm" else stream.rate, "layout": stream.layout.name}
+        known = stream.codec_context.name
+        try:
+            with av.open(io.BytesIO(), "w", format=name) as trial:
+                trial.add_stream(codec, **how)
+                trial.start_encoding()
+        except (av.FFmpegError, ValueError):
+            self.warnings.append(f"its sound ({known}) does not go into {name}: left out")
+            return
+        self._encoded[stream.index] = result.add_stream(codec, **how)
+        self.warnings.append(f"its sound ({known}) does not go into {name}: encoded as {codec}")
 
     def packets(self) -> Iterator[Any]:
-        streams = [self._source.streams[i] for i in (*self._copied, *self._encoded)]
-        for packet in self._source.demux(*streams) if streams else ():
+        for packet in self._packets():
             index = packet.stream.index
             if index in self._encoded:
                 yield from self._again(packet, self._encoded[index])
@@ -184,8 +190,23 @@ class _Sound:
         for target in self._encoded.values():
             yield from target.encode(None)
 
+    def _packets(self) -> Iterator[Any]:
+        """Those of the film's sound, as far as they can be read."""
+        import av
+
+        streams = [self._source.streams[i] for i in (*self._copied, *self._encoded)]
+        try:
+            yield from self._source.demux(*streams) if streams else ()
+        except av.FFmpegError:
+            self.warnings.append("its sound breaks off")
+
     def _again(self, packet: Any, target: Any) -> Iterator[Any]:
-        for frame in packet.decode():
+        import av
+
+        frames: list[Any] = []
+        with suppress(av.FFmpegError):  # a gap where a packet is damaged
+            frames = packet.decode()
+        for frame in frames:
             if frame.pts is not None:
                 frame.pts -= round(self._film.start / frame.time_base)
             yield from target.encode(frame)

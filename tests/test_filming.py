@@ -114,7 +114,7 @@ def test_films_of_many_kinds(name, made, shape, tmp_path, capsys):
 def test_sound_that_a_container_does_not_hold_is_encoded_again(tmp_path, capsys):
     film = make_film(tmp_path / "film.mp4", audio="aac")
     assert colorize(film, "--output", tmp_path / "out.webm") == 0
-    assert "encoded again as libopus" in capsys.readouterr().err
+    assert "encoded as libopus" in capsys.readouterr().err
     assert len(packets_of(tmp_path / "out.webm")) >= 30
     assert times_of(tmp_path / "out.webm") == times_of(film)
 
@@ -170,6 +170,22 @@ def test_a_film_that_was_killed_in_the_middle_goes_on(tmp_path, monkeypatch, cap
     assert not parts_of(output).exists()
 
 
+def test_a_disk_that_is_full_is_told_and_what_is_done_stays(tmp_path):
+    film, output = make_film(tmp_path / "film.mp4", moving(40, (160, 120))), tmp_path / "out.mp4"
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
+    code = full + KILLED.replace("== 21", "== -1")
+    words = ["colorize", film, "--output", output, "--variant", "tiny"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stderr
+    assert "cannot be written" in done.stderr and "Traceback" not in done.stderr
+    assert not output.exists()
+    assert colorize(film, "--output", output) == 0
+    assert len(pictures_of(output)) == 40
+
+
 def test_what_was_begun_in_another_way_is_begun_anew(tmp_path, monkeypatch):
     monkeypatch.setattr(filming, "SEGMENT", 4)
     film, output = make_film(tmp_path / "film.mp4", 12), tmp_path / "out.mp4"
@@ -208,6 +224,8 @@ def test_what_is_no_film_is_named_in_one_sentence(tmp_path, capsys):
         frame.sample_rate = 48000
         made.mux(stream.encode(frame))
         made.mux(stream.encode(None))
+    old = make_film(tmp_path / "old.avi", 3, codec="mpeg4").read_bytes()
+    (tmp_path / "old.avi").write_bytes(old.replace(b"FMP4", b"ZZZZ"))
     (tmp_path / "text.mp4").write_text("no film" * 999)
     (tmp_path / "empty.mp4").write_bytes(b"")
     whole = make_film(tmp_path / "whole.mp4", 60).read_bytes()
@@ -217,6 +235,7 @@ def test_what_is_no_film_is_named_in_one_sentence(tmp_path, capsys):
         "text.mp4": "damaged, cut off or no film",
         "empty.mp4": "damaged, cut off or no film",
         "cut.mp4": "damaged, cut off or no film",
+        "old.avi": "its codec is not known here",
         "absent.mp4": "there is no such file",
     }.items():
         assert colorize(tmp_path / name, "--output", tmp_path / "out.mp4") == 1
