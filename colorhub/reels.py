@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from colorhub.errors import FilmError
-from colorhub.films import Film, explaining
+from colorhub.films import Film
+from colorhub.footage import explaining
 
 ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 """Of films that can be written."""

@@ -1,5 +1,6 @@
 """Films, at the level of what people type."""
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -263,11 +264,9 @@ def test_a_film_that_is_cut_off_is_kept_as_far_as_it_goes(tmp_path, monkeypatch,
 
 def test_without_the_extra_films_are_refused(tmp_path, monkeypatch, capsys):
     film, missing = make_film(tmp_path / "film.mp4", 2), {"av"}
-    found = filming.films.importlib.util.find_spec
+    find = importlib.util.find_spec
     monkeypatch.setattr(
-        filming.films.importlib.util,
-        "find_spec",
-        lambda name: (name not in missing and found(name)) or None,
+        importlib.util, "find_spec", lambda name: None if name in missing else find(name)
     )
     assert colorize(film, "--output", tmp_path / "out.mp4") == 1
     assert "pip install 'colorhub[video]'" in capsys.readouterr().err

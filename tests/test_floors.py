@@ -27,6 +27,7 @@ FLOORS = [
         "adjustment",
         "memory",
         "flow",
+        "footage",
     ),
     ("augmentation", "palette", "classifiers", "critics", "checkpoints", "data", "reports"),
     ("generators", "losses", "degradations", "flicker", "scenes", "smoothing"),
@@ -50,7 +51,7 @@ FLOORS = [
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
-    "av": {"films", "reels", "filming"},
+    "av": {"films", "footage", "reels", "filming"},
     "accelerate": {"launch", "exhibit", "teachers"},
     "cv2": {"flow"},
     "datasets": {"data", "batches", "launch"},
