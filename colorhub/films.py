@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from colorhub.containers import Decoding, need_av, opened
 from colorhub.errors import FilmError
-from colorhub.footage import Decoding, need_av, opened
 from colorhub.originals import Original
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from colorhub.containers import explaining
 from colorhub.errors import FilmError
 from colorhub.films import Film
-from colorhub.footage import explaining
 
 ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 """Of films that can be written."""

@@ -27,7 +27,7 @@ FLOORS = [
         "adjustment",
         "memory",
         "flow",
-        "footage",
+        "containers",
     ),
     ("augmentation", "palette", "classifiers", "critics", "checkpoints", "data", "reports"),
     ("generators", "losses", "degradations", "flicker", "scenes", "smoothing"),
@@ -51,7 +51,7 @@ FLOORS = [
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
-    "av": {"films", "footage", "reels", "filming"},
+    "av": {"films", "containers", "reels", "filming"},
     "accelerate": {"launch", "exhibit", "teachers"},
     "cv2": {"flow"},
     "datasets": {"data", "batches", "launch"},
