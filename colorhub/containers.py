@@ -82,6 +82,7 @@ class Decoding:
         if near is not None:
             place = near - round(_SEEK_BEFORE / self._stream.time_base)
             self._container.seek(place, stream=self._stream, backward=True)
+        begun = False  # a recording may begin between two key frames
         packets = self._container.demux(self._stream, *self._container.streams.audio)
         while (packet := self._next(packets)) is not None:
             if packet.dts is not None:
@@ -91,11 +92,13 @@ class Decoding:
                 continue
             self._count += packet.size > 0
             try:
-                yield from packet.decode()
+                for frame in packet.decode():
+                    begun = True
+                    yield frame
             except av.error.EOFError:
                 return
             except av.FFmpegError:
-                if not self._salvage:
+                if begun and not self._salvage:
                     raise
 
     def _next(self, packets: Iterator[Any]) -> Any:

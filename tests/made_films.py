@@ -31,6 +31,7 @@ def make_film(
     matrix=None,
     container=None,
     options=None,
+    gop=None,
 ):
     """A film of greys (H, W) or colours (H, W, 3), or of so many; gives its path.
 
@@ -43,6 +44,7 @@ def make_film(
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = form
         stream.codec_context.time_base = stream.time_base = time_base
+        stream.codec_context.gop_size = gop or 250
         if aspect:
             stream.codec_context.sample_aspect_ratio = aspect
         if matrix:

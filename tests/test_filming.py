@@ -262,6 +262,14 @@ def test_a_film_that_is_cut_off_is_kept_as_far_as_it_goes(tmp_path, monkeypatch,
     assert 20 < len(pictures_of(output)) < 80
 
 
+def test_a_recording_may_begin_anywhere(tmp_path):
+    film = make_film(tmp_path / "film.mts", 60, container="mpegts", gop=20)
+    content = film.read_bytes()
+    film.write_bytes(content[188 * (len(content) // 188 // 4) :])
+    assert colorize(film, "--output", tmp_path / "out.mp4") == 0
+    assert 20 <= len(pictures_of(tmp_path / "out.mp4")) < 60
+
+
 def test_without_the_extra_films_are_refused(tmp_path, monkeypatch, capsys):
     film, missing = make_film(tmp_path / "film.mp4", 2), {"av"}
     find = importlib.util.find_spec
