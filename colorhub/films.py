@@ -188,10 +188,8 @@ def _warnings(container: "av.container.InputContainer", stream: Any, first: Any)
     bits = max((each.bits for each in first.format.components), default=8)
     if bits > 8:
         found.append(f"its {bits} bits a channel come out as 8")
-    if first.color_trc in _HDR:
-        found.append(
-            f"its high dynamic range ({_HDR[first.color_trc]}) is not honoured: it is flat"
-        )
+    if (curve := _HDR.get(stream.codec_context.color_trc)) is not None:
+        found.append(f"its high dynamic range ({curve}) is not honoured: it looks flat")
     if first.interlaced_frame:
         found.append("it is interlaced, and stays so: deinterlace it first")
     others = [each.type for each in container.streams if each.type != "audio" and each != stream]
