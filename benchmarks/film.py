@@ -7,10 +7,11 @@ files, and what these hold is measured. Flicker is the mean change of ab along t
 optical flow between neighbouring frames, given as a multiple of the true film's own; flow and
 trust are found more finely than smoothing finds them. It is measured twice: of the colours as they
 are computed, and of the file, where 8 bits and chroma at half resolution add some to every way.
-Frames a second are those of the whole way from file to file, without loading the variant; read the
-ratios.
+Frames a second are those of the whole way from file to file, without loading the variant, and so
+is the processor time of a frame, on all threads: where other programs run, read the latter.
 """
 
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line sets it
 import torch
 import torch.nn.functional as F
 import tyro
@@ -63,6 +66,7 @@ class Row:
     ciede2000: list[float]
     ab_rmse: list[float]
     speed: list[float]  # frames a second; the last are those of the enlarged clip
+    effort: list[float]  # milliseconds of processors a frame, likewise
 
 
 def read(config: Config) -> dict[str, Clip]:
@@ -93,17 +97,17 @@ def enlarged(clip: Clip, lines: int) -> Clip:
     return [np.asarray(Image.fromarray(each).resize(size)) for each in clip]
 
 
-def coloured(work: filming.Filming, film: Path) -> tuple[Clip, float]:
-    """The frames of the coloured film, and how many were coloured a second."""
+def coloured(work: filming.Filming, film: Path) -> tuple[Clip, float, float]:
+    """The coloured film's frames, how many were coloured a second, and processors' ms for each."""
     output = film.with_name("out.mkv")
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     *_, outcome = work.color(Job(film, output))
-    seconds = time.perf_counter() - start
+    seconds, busy = time.perf_counter() - start, time.process_time() - busy
     assert isinstance(outcome, filming.Outcome) and not outcome.error, outcome
     with av.open(str(output)) as result:
         pictures = [frame.to_ndarray(format="rgb24") for frame in result.decode(video=0)]
     output.unlink()
-    return pictures, len(pictures) / seconds
+    return pictures, len(pictures) / seconds, 1000 * busy / len(pictures)
 
 
 def computed(work: filming.Filming, film: Path) -> list[np.ndarray]:
@@ -125,11 +129,12 @@ def flicker_of(lab: Sequence[np.ndarray], greys: Sequence[np.ndarray]) -> float:
 
 
 def measure(name: str, work: filming.Filming, clips: dict[str, Clip], folder: Path) -> Row:
-    row = Row(name, [], [], [], [], [])
+    row = Row(name, [], [], [], [], [], [])
     for clip_name, clip in clips.items():
         film = write(clip, folder / "film.mkv")
-        result, speed = coloured(work, film)
+        result, speed, effort = coloured(work, film)
         row.speed.append(speed)
+        row.effort.append(effort)
         if clip_name.endswith(" lines"):
             continue
         truth = [rgb2lab(each) for each in clip]
@@ -182,9 +187,13 @@ def print_tables(config: Config, rows: list[Row], clips: dict[str, Clip]) -> Non
         print(f"\n| {figure} | {' | '.join(config.clips)} |\n|{'---|' * (len(config.clips) + 1)}")
         for row in rows:
             print(f"| {row.name} | {' | '.join(f'{each:.2f}' for each in getattr(row, figure))} |")
-    print(f"\n| frames a second | {width} x {height} | {config.lines} lines |\n|---|---|---|")
+    sizes = (f"{width} x {height}", f"{config.lines} lines")
+    heads = [f"{what}, {size}" for what in ("frames/s", "ms of processors") for size in sizes]
+    print(f"\n| | {' | '.join(heads)} |\n|{'---|' * 5}")
     for row in rows:
-        print(f"| {row.name} | {row.speed[0]:.1f} | {row.speed[-1]:.1f} |")
+        fast = [f"{row.speed[place]:.1f}" for place in (0, -1)]
+        hard = [f"{row.effort[place]:.0f}" for place in (0, -1)]
+        print(f"| {row.name} | {' | '.join(fast + hard)} |")
 
 
 if __name__ == "__main__":
