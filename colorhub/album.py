@@ -14,7 +14,7 @@ from colorhub.colorizer import Colorizer, join
 from colorhub.decoding import check_file, read
 from colorhub.errors import ColorhubError, PhotoError
 from colorhub.files import sha256
-from colorhub.journal import Job, Report, fingerprint, place_of
+from colorhub.journal import Job, Report, fingerprint
 from colorhub.originals import Original
 from colorhub.photos import ending, whole
 from colorhub.results import encode
@@ -121,36 +121,13 @@ class Album:
                 raise PhotoError(job.error)
             check_file(job.photo)
             content = sha256(job.photo)
-            if self._done(job, content):
+            if self.report.done(job, content, self._how, overwrite=self.overwrite):
                 return Outcome(job, skipped=True)
             original = read(job.photo, salvage=self.settings.salvage)
             seen = self.colorizer.seen(original)
             return _Read(job, original, seen, content, time.perf_counter() - start)
         except Exception as error:
             return self._failed(job, error)
-
-    def _done(self, job: Job, content: str) -> bool:
-        """Whether the result is there. Raises PhotoError if something else is that must stay.
-
-        That includes what we made of the photo before it changed: it may be another photo of the
-        same name, from another camera's card in the same place.
-        """
-        try:
-            line = self.report.of(job.output)
-        except FileNotFoundError:
-            return False
-        if line is None:
-            why = "and is not, or no longer, what an earlier run has written there"
-        elif others := [name for name, value in self._how.items() if line.get(name) != value]:
-            why = "made with another " + ", ".join(f"{name} ({line.get(name)})" for name in others)
-        elif line["sha256"] != content:
-            same = line["input"] == str(place_of(job.photo))
-            why = "made before the photo changed" if same else f"made from {line['input']}"
-        else:
-            return True
-        if not self.overwrite:
-            raise PhotoError(f"{job.output} exists, {why}: give --overwrite to replace it.")
-        return False
 
     def _predict(self, photos: Sequence[_Read]) -> Sequence[Tensor | Exception]:
         try:
@@ -194,7 +171,7 @@ class Album:
             return self._failed(job, error)
 
     def _failed(self, job: Job, error: Exception) -> Outcome:
-        text = str(error) if isinstance(error, ColorhubError) else _reason(error)
+        text = str(error) if isinstance(error, ColorhubError) else reason(error)
         if str(job.photo) not in text:
             text = f"{job.photo}: {text}"
         with suppress(OSError):  # a full disk, which the error tells
@@ -215,7 +192,8 @@ def _ready(
     return next(iter(full or (waiting if many or last else ())), None)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What is said of an error that is none of ours."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     if isinstance(error, MemoryError) or "not enough memory" in str(error):

@@ -10,11 +10,11 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction
@@ -24,7 +24,8 @@ from colorhub.photos import save_photo
 from colorhub.progress import Progress, print_line
 
 if TYPE_CHECKING:
-    from colorhub.album import Album
+    from colorhub.album import Album, Outcome
+    from colorhub.filming import Filming
     from colorhub.journal import Job, Report
 
 DEFAULT_VARIANT = "natural"
@@ -34,20 +35,22 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 @dataclass(frozen=True)
 class Colorize:
-    """Colour photos.
+    """Colour photos and films.
 
     Folders keep their tree, and the same command again goes on where it was interrupted: what is
     done is skipped, by the photo's content, the variant's revision and the settings. Where one of
     these has changed since, the photo is named and its result kept, unless --overwrite is given.
-    Photos themselves are never replaced, whatever the options.
+    Photos themselves are never replaced, whatever the options. All this is true of films, too; one
+    that was interrupted goes on in the middle.
 
     example: colorhub colorize album/ --output colored/ --variant natural
+    example: colorhub colorize film.mp4 --output film-in-color.mp4 --smooth
     """
 
     input: Positional[tuple[Path, ...]]
-    """Photos, or folders of photos."""
+    """Photos and films, or folders of them."""
     output: Path
-    """A file for one photo, else a folder."""
+    """A file for one photo or film (.mp4, .m4v, .mov, .mkv, .webm), else a folder."""
     variant: str = DEFAULT_VARIANT
     """Bundled name, folder, or owner/name[@revision] on the Hub."""
     strength: float = 1.0
@@ -63,11 +66,13 @@ class Colorize:
     overwrite: bool = False
     """Replace files that exist, whoever made them; results that are up to date stay."""
     salvage: bool = False
-    """Colour damaged and truncated photos as far as they go, instead of refusing them."""
+    """Colour damaged and truncated photos and films as far as they go, instead of refusing them."""
+    smooth: bool = False
+    """Steady the colours of films along what moves; photos stay as they are."""
     profile: str = "srgb"
     """Colour profile of the results: srgb, p3 (Display P3), or an ICC file."""
     note: bool = False
-    """Write into each result's XMP which variant and revision coloured it."""
+    """Write into each result's XMP, or a film's comment, which variant and revision coloured it."""
     report: Path | None = None
     """JSON lines of what became of each photo; by default in the folder of results."""
     batch_size: int | None = None
@@ -81,36 +86,59 @@ class Colorize:
                 raise OptionError(f"--{name} is {number}; it must be 1 or more.")
         report, jobs = self._jobs()
         from colorhub import ranks
-        from colorhub.album import Album, Settings
-        from colorhub.colorizer import Colorizer, check_strength, own_device
+        from colorhub.colorizer import check_strength
+        from colorhub.jobs import is_film
         from colorhub.results import check_profile
 
         check_strength(self.strength)
         check_profile(self.profile)
+        if self.profile != "srgb" and any(map(is_film, jobs)):
+            raise OptionError(f"--profile {self.profile} is for photos: films are written as sRGB.")
         with ranks.launched() as (rank, world):
             # Were each to go by its own list, a file that is just being added would shift them.
             jobs = ranks.broadcast(jobs, 0)
-            colorizer = Colorizer.from_pretrained(self.variant, device=own_device(self.device))
-            colorizer.gain(self.ab_gain)
-            settings = Settings(
-                strength=self.strength,
-                seed=self.seed,
-                ab_gain=self.ab_gain,
-                salvage=self.salvage,
-                profile=self.profile,
-                note=self.note,
-            )
-            album = Album(
-                colorizer, settings, report, self.overwrite, self.batch_size, self.workers
-            )
+            album, filming = self._workers(report)
             with report.writing(rank):
-                own = self._color(album, jobs[rank::world], quiet=rank > 0)
-            failures, skipped = ranks.total(*own)
+                own = jobs[rank::world]
+                photos = [job for job in own if not is_film(job)]
+                films = [job for job in own if is_film(job)]
+                counts = [
+                    self._color(album, photos, quiet=rank > 0),
+                    self._film(filming, films, quiet=rank > 0),
+                ]
+            failures, skipped = ranks.total(*map(sum, zip(*counts, strict=True)))
+        kinds = {is_film(job) for job in jobs}
+        what = "photos and films" if len(kinds) > 1 else "films" if True in kinds else "photos"
         if skipped and rank == 0:
-            _complain(f"{skipped} photos were done before and have not changed.")
+            _complain(f"{skipped} {what} were done before and have not changed.")
         if failures and rank == 0:
-            _complain(f"{failures} of {len(jobs)} photos failed; the others are done.")
+            _complain(f"{failures} of {len(jobs)} {what} failed; the others are done.")
         return 1 if failures else 0
+
+    def _workers(self, report: "Report") -> "tuple[Album | None, Filming]":
+        """What colours photos, which a variant of films cannot, and what colours films."""
+        from colorhub import filming
+        from colorhub.album import Album, Settings
+        from colorhub.colorizer import own_device
+        from colorhub.hub import resolve
+        from colorhub.weights import kind_of
+
+        variant = resolve(self.variant)
+        colorizer = filming.load(variant, own_device(self.device))
+        colorizer.gain(self.ab_gain)
+        how: dict[str, Any] = {
+            "strength": self.strength,
+            "seed": self.seed,
+            "ab_gain": self.ab_gain,
+            "note": self.note,
+        }
+        settings = Settings(**how, salvage=self.salvage, profile=self.profile)
+        album = Album(colorizer, settings, report, self.overwrite, self.batch_size, self.workers)
+        of_films = filming.Settings(**how, smooth=self.smooth)
+        return (
+            None if kind_of(variant.folder) == "video" else album,
+            filming.Filming(colorizer, of_films, report, self.overwrite, self.salvage),
+        )
 
     def _jobs(self) -> "tuple[Report, list[Job]]":
         from colorhub.jobs import jobs_for, several
@@ -130,21 +158,44 @@ class Colorize:
             raise OptionError("There are no photos to colour here.")
         return report, jobs
 
-    def _color(self, album: "Album", jobs: "Sequence[Job]", *, quiet: bool) -> tuple[int, int]:
+    def _color(
+        self, album: "Album | None", jobs: "Sequence[Job]", *, quiet: bool
+    ) -> tuple[int, int]:
         """Colour photos and tell of each; how many failed, and how many were done before."""
         failures = skipped = 0
+        if album is None:
+            for job in jobs:
+                _complain(f"{job.photo} is a photo: {self.variant} colours films.")
+            return len(jobs), 0
         outcomes = album.color(jobs)
         with closing(outcomes), Progress(len(jobs), quiet=quiet) as progress:
             for outcome in outcomes:
                 failures += bool(outcome.error)
                 skipped += outcome.skipped
-                if outcome.error:
-                    progress.tell(f"colorhub: {outcome.error}", sys.stderr)
-                elif not outcome.skipped:
-                    progress.tell(str(outcome.job.output), sys.stdout)
-                for warning in outcome.warnings:
-                    progress.tell(f"colorhub: {outcome.job.photo}: {warning}.", sys.stderr)
+                _say(outcome, progress.tell)
                 progress.count(skipped=outcome.skipped)
+        return failures, skipped
+
+    def _film(self, filming: "Filming", jobs: "Sequence[Job]", *, quiet: bool) -> tuple[int, int]:
+        """The same of films, one after the other, each with its frames counted."""
+        from colorhub.filming import Step
+
+        failures = skipped = 0
+        for job in jobs:
+            progress: Progress | None = None
+            with closing(filming.color(job)) as events:
+                for event in events:
+                    if isinstance(event, Step):
+                        if progress is None:
+                            progress = Progress(event.total, quiet=quiet, unit="frames")
+                            progress.count(event.before, skipped=True)
+                        progress.count(skipped=False)
+                        continue
+                    if progress is not None:
+                        progress.close()
+                    failures += bool(event.error)
+                    skipped += event.skipped
+                    _say(event, print_line)
         return failures, skipped
 
 
@@ -477,6 +528,16 @@ def _need(package: str, *, extra: str) -> None:
 
     if importlib.util.find_spec(package) is None:
         raise OptionError(f"This command needs {package}: pip install 'colorhub[{extra}]'")
+
+
+def _say(outcome: "Outcome", tell: Callable[[str, TextIO], None]) -> None:
+    """What became of a photo or a film."""
+    if outcome.error:
+        tell(f"colorhub: {outcome.error}", sys.stderr)
+    elif not outcome.skipped:
+        tell(str(outcome.job.output), sys.stdout)
+    for warning in outcome.warnings:
+        tell(f"colorhub: {outcome.job.photo}: {warning}.", sys.stderr)
 
 
 def _complain(message: str) -> None:

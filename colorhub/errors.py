@@ -13,6 +13,10 @@ class PhotoError(ColorhubError):
     """A photo cannot be read or written: choose another file, or mend this one."""
 
 
+class FilmError(ColorhubError):
+    """A film cannot be read or written: choose another file, or mend this one."""
+
+
 class VariantError(ColorhubError):
     """A variant's folder is not what it should be: its weights or its configuration are refused."""
 

@@ -1,4 +1,4 @@
-"""Which photos a command line means, and where their results go."""
+"""Which photos and films a command line means, and where their results go."""
 
 import itertools
 import os
@@ -12,10 +12,16 @@ from pathlib import Path
 from colorhub.errors import OptionError
 from colorhub.journal import REPORT, Job, Report, folder_of, place_of
 from colorhub.photos import EXTENSIONS
+from colorhub.reels import ENDINGS
 
 # What takes the place of endings whose format we do not write, or which stand for grey.
 _INSTEAD = {".heic": ".jpg", ".heif": ".jpg", ".pgm": ".ppm", ".pbm": ".ppm", ".pnm": ".ppm"}
 _INSTEAD |= {".gif": ".png", ".jpe": ".jpg", ".jfif": ".jpg"}
+# Films that are read; those whose containers we do not write become MP4.
+_FILMS = dict.fromkeys(ENDINGS) | dict.fromkeys(
+    (*(".avi", ".mpg", ".mpeg", ".vob", ".mts", ".m2ts", ".wmv", ".asf"), ".flv", ".3gp", ".ogv"),
+    ".mp4",
+)
 
 
 def several(inputs: Sequence[Path], output: Path) -> bool:
@@ -43,8 +49,9 @@ def jobs_for(
     if not inputs:
         raise OptionError("Name at least one photo or folder.")
     if not several(inputs, output):
-        if output.suffix.lower() not in EXTENSIONS:
-            endings = ", ".join(EXTENSIONS)
+        known = ENDINGS if is_film(Job(inputs[0], output)) else EXTENSIONS
+        if output.suffix.lower() not in known:
+            endings = ", ".join(known)
             raise OptionError(f"--output {output}: end it in {endings}, or make it a folder first.")
         return _sparing_photos([Job(inputs[0], output)], None, Report())
     if os.path.exists(output) and not os.path.isdir(output):
@@ -60,11 +67,21 @@ def jobs_for(
     return _sparing_photos(jobs, output, report)
 
 
+def is_film(job: Job) -> bool:
+    """Whether a job is a film's: by its name, or if that says nothing, by its result's."""
+    suffix = job.photo.suffix.lower()
+    if suffix in (*EXTENSIONS, *_INSTEAD):
+        return False
+    return suffix in _FILMS or job.output.suffix.lower() in ENDINGS
+
+
 def result_name(photo: Path) -> Path:
     """The name of a photo's result: its own, with another ending if it cannot hold the colours."""
     suffix = photo.suffix.lower()
     if suffix in _INSTEAD:
         return photo.with_suffix(_INSTEAD[suffix])
+    if suffix in _FILMS:
+        return photo.with_suffix(_FILMS[suffix] or photo.suffix)
     return photo if suffix in EXTENSIONS else photo.with_name(photo.name + ".png")
 
 
@@ -135,7 +152,7 @@ class _Folder:
 
 def _is_photo(entry: os.DirEntry[str]) -> bool:
     """By its name; other systems' hidden files have photos' names, too."""
-    known = Path(entry.name).suffix.lower() in (*EXTENSIONS, *_INSTEAD)
+    known = Path(entry.name).suffix.lower() in (*EXTENSIONS, *_INSTEAD, *_FILMS)
     return known and not entry.name.startswith(".") and _mode(entry) in (0, stat.S_IFREG)
 
 

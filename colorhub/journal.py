@@ -71,7 +71,7 @@ class Report:
         except OSError as error:
             raise PhotoError(f"{path} cannot be written ({error.strerror}).") from error
         try:
-            _claim(self._file, path)
+            claim(self._file, path)
             yield
         finally:
             os.close(self._file)
@@ -107,6 +107,30 @@ class Report:
                 return line
         found = sha256(output) if lines else ""  # a copy has another time
         return next((line for line in reversed(lines) if line["output_sha256"] == found), None)
+
+    def done(self, job: Job, content: str, how: dict[str, Any], *, overwrite: bool) -> bool:
+        """Whether a job's result is there, made from this content in this way.
+
+        Raises PhotoError if something else is that must stay. That includes what we made of the
+        photo before it changed: it may be another photo of the same name, from another camera's
+        card in the same place.
+        """
+        try:
+            line = self.of(job.output)
+        except FileNotFoundError:
+            return False
+        if line is None:
+            why = "and is not, or no longer, what an earlier run has written there"
+        elif others := [name for name, value in how.items() if line.get(name) != value]:
+            why = "made with another " + ", ".join(f"{name} ({line.get(name)})" for name in others)
+        elif line["sha256"] != content:
+            same = line["input"] == str(place_of(job.photo))
+            why = "made before the photo changed" if same else f"made from {line['input']}"
+        else:
+            return True
+        if not overwrite:
+            raise PhotoError(f"{job.output} exists, {why}: give --overwrite to replace it.")
+        return False
 
     def made(self, path: Path) -> bool:
         """Whether it is a result of an earlier run."""
@@ -173,8 +197,11 @@ def _lines(report: Path) -> Iterator[dict[str, Any]]:
         raise PhotoError(f"{report} cannot be read ({error.strerror}).") from error
 
 
-def _claim(file: int, path: Path) -> None:
-    """Hold a file for this process, as long as it lives, where the system knows how."""
+def claim(file: int, path: Path) -> None:
+    """Hold a file for this process, as long as it lives, where the system knows how.
+
+    Raises OptionError if another process holds it.
+    """
     try:
         import fcntl
 
