@@ -7,11 +7,15 @@ DIGITS = (
     "--dataset_name {digits} --resolution 28 --channels 1 --quality_from {classifier} "
     "--validation_split test --validation_epochs 2"
 )
-DCGAN = "--architecture dcgan --width 32 --critic_width 32 --num_train_epochs 6"
-MLP = "--architecture mlp --num_train_epochs 8"
-PHOTOS = "--architecture dcgan --width 32 --critic_width 32 --flips --zoom 1.1"
-SCENES = f"--dataset_name {{scenes}} --resolution 128 {PHOTOS}"
-PEOPLE = f"--dataset_name {{people}} --resolution 64 {PHOTOS}"
+DCGAN = "--architecture dcgan --width 32 --critic_width 32"
+MLP = "--architecture mlp"
+PHOTOS = "--architecture dcgan --flips --zoom 1.1 --train_batch_size 32 --validation_epochs 10"
+SCENES = f"--dataset_name {{scenes}} --resolution 128 --width 16 --critic_width 16 {PHOTOS}"
+PEOPLE = f"--dataset_name {{people}} --resolution 64 --width 32 --critic_width 32 {PHOTOS}"
+SOURCES = {  # of the photos, by their column "source"
+    "scenes": ("intel-scenes",),
+    "people": ("lsp-extended", "street-fashion"),
+}
 
 
 @dataclass(frozen=True)
@@ -19,20 +23,33 @@ class Run:
     """One training by train/noise.py, and where it belongs on the page."""
 
     name: str
-    group: Literal["dcgan", "mlp", "rate", "seed", "photos"]
+    group: Literal["dcgan", "mlp", "rate", "photos"]
     options: str
     every: int = 100  # steps that a row of the log averages over, and between two measurements
 
 
 RUNS = (
-    Run("dcgan-lsgan", "dcgan", f"{DIGITS} {DCGAN} --objective lsgan"),
-    Run("dcgan-gan", "dcgan", f"{DIGITS} {DCGAN} --objective gan"),
+    Run("dcgan-lsgan", "dcgan", f"{DIGITS} {DCGAN} --num_train_epochs 6 --objective lsgan"),
+    Run("dcgan-gan", "dcgan", f"{DIGITS} {DCGAN} --num_train_epochs 6 --objective gan"),
     # Of wgan's steps one in five is the generator's: it is given twice the epochs.
     Run("dcgan-wgan", "dcgan", f"{DIGITS} {DCGAN} --objective wgan --num_train_epochs 12", 200),
-    Run("dcgan-ebgan", "dcgan", f"{DIGITS} {DCGAN} --objective ebgan"),
-    Run("mlp-gan", "mlp", f"{DIGITS} {MLP} --objective gan"),
-    Run("mlp-lsgan", "mlp", f"{DIGITS} {MLP} --objective lsgan"),
+    Run("dcgan-ebgan", "dcgan", f"{DIGITS} {DCGAN} --num_train_epochs 6 --objective ebgan"),
+    Run("mlp-gan", "mlp", f"{DIGITS} {MLP} --num_train_epochs 8 --objective gan"),
+    Run("mlp-lsgan", "mlp", f"{DIGITS} {MLP} --num_train_epochs 8 --objective lsgan"),
     Run("mlp-wgan", "mlp", f"{DIGITS} {MLP} --objective wgan --num_train_epochs 16", 200),
-    Run("mlp-ebgan", "mlp", f"{DIGITS} {MLP} --objective ebgan"),
-    Run("dcgan-gan-slow", "rate", f"{DIGITS} {DCGAN} --objective gan --learning_rate 1e-4"),
+    Run("mlp-ebgan", "mlp", f"{DIGITS} {MLP} --num_train_epochs 8 --objective ebgan"),
+    Run(
+        "dcgan-gan-slow",
+        "rate",
+        f"{DIGITS} {DCGAN} --num_train_epochs 6 --objective gan --learning_rate 1e-4",
+    ),
+    Run("scenes-lsgan", "photos", f"{SCENES} --num_train_epochs 50 --objective lsgan", 50),
+    Run("people-ebgan-pt", "photos", f"{PEOPLE} --num_train_epochs 30 --objective ebgan", 50),
+    Run(
+        "people-ebgan",
+        "photos",
+        f"{PEOPLE} --num_train_epochs 30 --objective ebgan --lambda_pt 0",
+        50,
+    ),
+    Run("people-wgan", "photos", f"{PEOPLE} --num_train_epochs 60 --objective wgan", 50),
 )

@@ -8,9 +8,7 @@ from colorhub.data import Rows, open_digits
 from colorhub.errors import DataError
 
 _FILES = tuple(
-    f"{part}-{kind}-ubyte"
-    for part in ("train", "t10k")
-    for kind in ("images-idx3", "labels-idx1")
+    f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
 )
 
 

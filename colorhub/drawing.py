@@ -1,4 +1,4 @@
-"""The task of runs that learn to draw: pictures as they are, sheets, and a distance to real ones."""
+"""The task of runs that learn to draw: pictures, sheets, and a distance to real ones."""
 
 import random
 from dataclasses import dataclass
@@ -48,8 +48,7 @@ class Frame:
 
 
 class Drawing:
-    """Pictures in [-1, 1], a sheet of what noise becomes, and its Frechet distance to real digits.
-    """
+    """Pictures in [-1, 1], a sheet of what noise becomes, and how far it is from real digits."""
 
     def __init__(self, config: Options, channels: int, resolution: int) -> None:
         self.config = config

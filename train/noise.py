@@ -162,9 +162,7 @@ def train(config: Config) -> None:
                 run.report(generator=generator_loss)
 
             if quality and run.steps_now and step % config.quality_steps == 0:
-                drawn = sampling.draw(
-                    run.generator().eval(), len(quality.real), device=run.device
-                )
+                drawn = sampling.draw(run.generator().eval(), len(quality.real), device=run.device)
                 run.generator().train()
                 run.report(frechet=critic_loss.new_tensor(quality.distance(drawn)))
     run.finish()
