@@ -29,19 +29,19 @@ class Run:
 
 
 RUNS = (
-    Run("dcgan-lsgan", "dcgan", f"{DIGITS} {DCGAN} --num_train_epochs 6 --objective lsgan"),
-    Run("dcgan-gan", "dcgan", f"{DIGITS} {DCGAN} --num_train_epochs 6 --objective gan"),
+    Run("dcgan-lsgan", "dcgan", f"{DIGITS} {DCGAN} --num_train_epochs 4 --objective lsgan"),
+    Run("dcgan-gan", "dcgan", f"{DIGITS} {DCGAN} --num_train_epochs 4 --objective gan"),
     # Of wgan's steps one in five is the generator's: it is given twice the epochs.
-    Run("dcgan-wgan", "dcgan", f"{DIGITS} {DCGAN} --objective wgan --num_train_epochs 12", 200),
-    Run("dcgan-ebgan", "dcgan", f"{DIGITS} {DCGAN} --num_train_epochs 6 --objective ebgan"),
-    Run("mlp-gan", "mlp", f"{DIGITS} {MLP} --num_train_epochs 8 --objective gan"),
-    Run("mlp-lsgan", "mlp", f"{DIGITS} {MLP} --num_train_epochs 8 --objective lsgan"),
-    Run("mlp-wgan", "mlp", f"{DIGITS} {MLP} --objective wgan --num_train_epochs 16", 200),
-    Run("mlp-ebgan", "mlp", f"{DIGITS} {MLP} --num_train_epochs 8 --objective ebgan"),
+    Run("dcgan-wgan", "dcgan", f"{DIGITS} {DCGAN} --objective wgan --num_train_epochs 8", 200),
+    Run("dcgan-ebgan", "dcgan", f"{DIGITS} {DCGAN} --num_train_epochs 4 --objective ebgan"),
+    Run("mlp-gan", "mlp", f"{DIGITS} {MLP} --num_train_epochs 6 --objective gan"),
+    Run("mlp-lsgan", "mlp", f"{DIGITS} {MLP} --num_train_epochs 6 --objective lsgan"),
+    Run("mlp-wgan", "mlp", f"{DIGITS} {MLP} --objective wgan --num_train_epochs 12", 200),
+    Run("mlp-ebgan", "mlp", f"{DIGITS} {MLP} --num_train_epochs 6 --objective ebgan"),
     Run(
         "dcgan-gan-slow",
         "rate",
-        f"{DIGITS} {DCGAN} --num_train_epochs 6 --objective gan --learning_rate 1e-4",
+        f"{DIGITS} {DCGAN} --num_train_epochs 4 --objective gan --learning_rate 1e-4",
     ),
     Run("scenes-lsgan", "photos", f"{SCENES} --num_train_epochs 50 --objective lsgan", 50),
     Run("people-ebgan-pt", "photos", f"{PEOPLE} --num_train_epochs 30 --objective ebgan", 50),

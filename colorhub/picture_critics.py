@@ -49,6 +49,7 @@ class DCGANCritic(nn.Module):
     def __init__(self, pictures: NoiseConfig, width: int) -> None:
         super().__init__()
         times, side = halvings(pictures.resolution)
+        _check(width)
         widths = [width * min(2**level, 8) for level in range(times)]
         layers: list[nn.Module] = [
             nn.Conv2d(pictures.channels, widths[0], 4, 2, 1),
@@ -86,9 +87,13 @@ ENERGIES: dict[str, type[Any]] = {"mlp": MLPEnergy, "dcgan": DCGANEnergy}
 
 
 def _sizes(pictures: NoiseConfig, width: int, factors: tuple[int, ...]) -> list[int]:
+    _check(width)
+    return [pictures.channels * pictures.resolution**2, *(width * factor for factor in factors)]
+
+
+def _check(width: int) -> None:
     if width < 1:
         raise OptionError(f"--critic_width is {width}; it must be 1 or more.")
-    return [pictures.channels * pictures.resolution**2, *(width * factor for factor in factors)]
 
 
 def _stack(sizes: list[int], activation: nn.Module) -> list[nn.Module]:
