@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from scipy.stats import spearmanr
 
+from colorhub.drawing import Drawing
+from colorhub.options import Options
 from colorhub.photos import save_photo
-from colorhub.sampling import Sampler, sheet
+from colorhub.sampling import Sampler, pictures, sheet
 
 COLUMNS = 14  # pictures of a row
 LOSSES = ("generator", "critic")
@@ -108,9 +110,12 @@ def tracking_table(folders: Sequence[Path]) -> str:
 
 
 def photos_table(folders: Sequence[Path]) -> str:
-    """What was done with photos: there is no figure for how good these are."""
+    """What was done with photos, and how different 64 pictures are: of how good there is no figure.
+
+    The photos themselves lie in data/ beside the runs.
+    """
     heads = ["run", "pixels", "photos", "epochs", "steps", "last losses", "apart", "minutes"]
-    rows = []
+    rows, real = [], {}
     for folder in folders:
         run, last = facts(folder), {name: each[-1] for name, each in log(folder).items()}
         drawn = Sampler.from_pretrained(folder, device="cpu").sample(64, seed=0)
@@ -119,6 +124,13 @@ def photos_table(folders: Sequence[Path]) -> str:
         rows.append([folder.name, str(run["resolution"]), photos, str(run["epochs"])])
         rows[-1] += [f"{run['steps']:,}", losses, f"{_apart(drawn):.1f}"]
         rows[-1] += [f"{60 * run['hours']:.0f}"]
+        data = folder.parent / "data" / folder.name.split("-")[0]
+        real.setdefault(data, run["resolution"])
+    for data, resolution in real.items():
+        if data.is_dir():
+            photos = Drawing(Options(dataset_name=str(data)), 3, resolution).real("train", 64)
+            apart = f"{_apart(pictures(photos)):.1f}"
+            rows.append([f"the photos of {data.name}", str(resolution), *[""] * 4, apart, ""])
     return table(heads, rows)
 
 
