@@ -1,5 +1,6 @@
 """Pictures from noise, in Python, on the command line and in the app."""
 
+import json
 import subprocess
 import sys
 
@@ -130,6 +131,22 @@ def test_variants_that_draw_are_listed_published_and_fetched(
     there = Sampler.from_pretrained("owner/blots", device="cpu").sample(2)
     here = Sampler.from_pretrained("blots", device="cpu").sample(2)
     np.testing.assert_array_equal(pixels(there), pixels(here))
+
+
+BUNDLED = [each.folder for each in hub.local_variants("noise").values()]
+
+
+@pytest.mark.parametrize("folder", BUNDLED, ids=lambda folder: folder.name)
+def test_every_bundled_variant_is_measured_and_its_card_is_current(folder):
+    assert (folder / "model.safetensors").stat().st_size <= 12e6
+    before = (folder / "README.md").read_text()
+    front = cards.front_matter(before)
+    assert {"colorhub-noise", "unconditional-image-generation"} <= set(front["tags"])
+    assert json.loads((folder / "results.json").read_text())["tables"]
+    cards.write(folder)
+    assert (folder / "README.md").read_text() == before
+    pictures = pixels(Sampler.from_pretrained(folder.name, device="cpu").sample(16))
+    assert pictures.std(axis=0).mean() > 5  # levels: it does not draw one picture
 
 
 def test_the_app_draws_and_says_what_it_cannot(tmp_path, monkeypatch):
