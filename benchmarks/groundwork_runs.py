@@ -46,13 +46,13 @@ RUNS = (
         f"{DIGITS} {DCGAN} --num_train_epochs 2 --objective gan --learning_rate 1e-4",
     ),
     Run("digits", "published", f"{DIGITS} {DCGAN} --num_train_epochs 8 --objective lsgan"),
-    Run("scenes-lsgan", "photos", f"{SCENES} --num_train_epochs 25 --objective lsgan", 50),
-    Run("people-ebgan-pt", "photos", f"{PEOPLE} --num_train_epochs 30 --objective ebgan", 50),
+    Run("scenes-lsgan", "photos", f"{SCENES} --num_train_epochs 20 --objective lsgan", 50),
+    Run("people-ebgan-pt", "photos", f"{PEOPLE} --num_train_epochs 20 --objective ebgan", 50),
     Run(
         "people-ebgan",
         "photos",
-        f"{PEOPLE} --num_train_epochs 30 --objective ebgan --lambda_pt 0",
+        f"{PEOPLE} --num_train_epochs 20 --objective ebgan --lambda_pt 0",
         50,
     ),
-    Run("people-wgan", "photos", f"{PEOPLE} --num_train_epochs 60 --objective wgan", 50),
+    Run("people-wgan", "photos", f"{PEOPLE} --num_train_epochs 40 --objective wgan", 50),
 )
