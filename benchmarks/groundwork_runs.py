@@ -36,10 +36,10 @@ RUNS = (
     Run("dcgan-wgan", "dcgan", f"{DIGITS} {DCGAN} --objective wgan --num_train_epochs 8", 200),
     # The auto-encoder takes twice a critic's work: it is given half the width.
     Run("dcgan-ebgan", "dcgan", f"{DIGITS} {EBGAN} --num_train_epochs 4 --objective ebgan"),
-    Run("mlp-gan", "mlp", f"{DIGITS} {MLP} --num_train_epochs 5 --objective gan"),
-    Run("mlp-lsgan", "mlp", f"{DIGITS} {MLP} --num_train_epochs 5 --objective lsgan"),
-    Run("mlp-wgan", "mlp", f"{DIGITS} {MLP} --objective wgan --num_train_epochs 10", 200),
-    Run("mlp-ebgan", "mlp", f"{DIGITS} {MLP} --num_train_epochs 5 --objective ebgan"),
+    Run("mlp-gan", "mlp", f"{DIGITS} {MLP} --num_train_epochs 3 --objective gan"),
+    Run("mlp-lsgan", "mlp", f"{DIGITS} {MLP} --num_train_epochs 3 --objective lsgan"),
+    Run("mlp-wgan", "mlp", f"{DIGITS} {MLP} --objective wgan --num_train_epochs 6", 200),
+    Run("mlp-ebgan", "mlp", f"{DIGITS} {MLP} --num_train_epochs 3 --objective ebgan"),
     Run(
         "dcgan-gan-slow",
         "rate",

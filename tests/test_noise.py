@@ -177,6 +177,7 @@ def test_a_run_starts_from_another_s_weights(photo_folder, tmp_path):
         ("--critic_width 0", "--critic_width and --n_critic must be 1 or more"),
         ("--n_critic -1", "--critic_width and --n_critic must be 1 or more"),
         ("--clip 0", "--clip is 0.0; it must be more than 0"),
+        ("--architecture mlp --train_batch_size 1", "mlp has batch norm: give 2 or more"),
         ("--zoom 0.5", "--zoom is 0.5; it must be 1 or more"),
         ("--objective ebgan --margin 0", "--margin is 0.0"),
         ("--lambda_pt -1", "--lambda_pt is -1"),

@@ -83,6 +83,8 @@ class Config(Options):
         super().__post_init__()
         if self.architecture == "dcgan":
             halvings(self.network.resolution)  # which refuses what has no halves
+        elif self.train_batch_size < 2:
+            raise OptionError("--architecture mlp has batch norm: give 2 or more a batch.")
         if self.critic_width < 1 or self.n_critic < 1:
             raise OptionError("--critic_width and --n_critic must be 1 or more.")
         EBGAN(self.margin)  # which refuses what is no margin
