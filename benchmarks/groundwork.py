@@ -54,9 +54,9 @@ def command(run: Run, config: Config) -> list[str]:
     return ["train/noise.py", *words, "--output_dir", str(folder / run.name)]
 
 
-def start(words: list[str]) -> None:
+def start(words: list[str], precision: str = "bf16") -> None:
     """Run a script of train/. Raises SystemExit if it fails."""
-    line = ["accelerate", "launch", "--mixed_precision", "bf16", *words]
+    line = ["accelerate", "launch", "--mixed_precision", precision, *words]
     print(shlex.join(line), flush=True)
     program = Path(sys.executable).with_name(line[0])
     if status := subprocess.run([program, *line[1:]], cwd=ROOT).returncode:
@@ -68,7 +68,7 @@ def prepare(config: Config) -> None:
     folder = config.output_dir
     if not (folder / "classifier" / "curves.png").exists():
         words = ["--data_folder", str(config.digits), "--output_dir", str(folder / "classifier")]
-        start(["train/classifier.py", *CLASSIFIER.split(), *words])
+        start(["train/classifier.py", *CLASSIFIER.split(), *words], "no")
     for name, sources in SOURCES.items() if config.photos else ():
         if not (path := folder / "data" / name / "train.parquet").exists():
             rows = load_dataset(config.photos, split="train")
@@ -137,7 +137,7 @@ def main(config: Config) -> None:
     for run in RUNS if config.train else ():
         wanted = run.name in config.only if config.only else config.photos or run.group != "photos"
         if wanted and not (config.output_dir / run.name / "README.md").exists():
-            start(command(run, config))
+            start(command(run, config), run.precision)
     if not finished(config, "dcgan", "mlp"):
         sys.exit(f"error: no run of digits in {config.output_dir} is finished yet.")
     show(config)
