@@ -24,7 +24,7 @@ class Run:
     """One training by train/noise.py, and where it belongs on the page."""
 
     name: str
-    group: Literal["dcgan", "mlp", "rate", "published", "photos"]
+    group: Literal["dcgan", "mlp", "rate", "photos"]
     options: str
     every: int = 100  # steps that a row of the log averages over, and between two measurements
     precision: Literal["bf16", "no"] = "bf16"
@@ -47,7 +47,6 @@ RUNS = (
         "rate",
         f"{DIGITS} {DCGAN} --num_train_epochs 2 --objective gan --learning_rate 1e-4",
     ),
-    Run("digits", "published", f"{DIGITS} {DCGAN} --num_train_epochs 4 --objective lsgan"),
     Run("scenes-lsgan", "photos", f"{SCENES} --num_train_epochs 10 --objective lsgan", 25),
     Run("people-ebgan-pt", "photos", f"{PEOPLE} --num_train_epochs 8 --objective ebgan", 25),
     Run(
