@@ -137,7 +137,7 @@ def main(config: Config) -> None:
     for run in RUNS if config.train else ():
         wanted = run.name in config.only if config.only else config.photos or run.group != "photos"
         if wanted and not (config.output_dir / run.name / "README.md").exists():
-            start(command(run, config), run.precision)
+            start(command(run, config))
     if not finished(config, "dcgan", "mlp"):
         sys.exit(f"error: no run of digits in {config.output_dir} is finished yet.")
     show(config)

@@ -72,7 +72,7 @@ def rows_of_pictures(path: Path, folders: Sequence[Path], *, columns: int = COLU
 def quality_table(folders: Sequence[Path]) -> str:
     """What each run of digits came to, and what it cost."""
     heads = [
-        *("run", "epochs", "generator's steps", "Frechet distance ↓", "lowest on the way"),
+        *("run", "epochs", "generator's steps", "Frechet distance ↓", "lowest in the log"),
         *("rarest, commonest digit", "minutes"),
     ]
     rows = []
