@@ -114,7 +114,7 @@ def show(config: Config) -> None:
     digits = [*dcgan, *mlp, *rate]
     figures.rows_of_pictures(pictures / "digits.png", digits)
     if scenes := [folder for folder in photos if folder.name.startswith("scenes")]:
-        figures.rows_of_pictures(pictures / "scenes.png", scenes, columns=7)
+        figures.rows_of_pictures(pictures / "scenes.jpg", scenes, columns=4)
     if people := [folder for folder in photos if folder.name.startswith("people")]:
         figures.rows_of_pictures(pictures / "people.png", people)
     blocks = {
