@@ -116,7 +116,7 @@ def show(config: Config) -> None:
     if scenes := [folder for folder in photos if folder.name.startswith("scenes")]:
         figures.rows_of_pictures(pictures / "scenes.jpg", scenes, columns=4)
     if people := [folder for folder in photos if folder.name.startswith("people")]:
-        figures.rows_of_pictures(pictures / "people.png", people)
+        figures.rows_of_pictures(pictures / "people.jpg", people)
     blocks = {
         "quality": figures.quality_table(digits),
         "tracking": figures.tracking_table([*dcgan, *mlp]),
