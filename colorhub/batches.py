@@ -49,7 +49,8 @@ ENOUGH = 1000  # photos of a stream after which the share of bad ones is believe
 
 View: TypeAlias = Callable[[Image.Image, int, random.Random], "Image.Image | np.ndarray"]
 """(photo, resolution, the photo's random draws) to what is trained on: (R, R, 3) RGB, or (R, R, 4)
-RGB and the grey that the network sees of it, if the view's `channels` is 4."""
+RGB and the grey that the network sees of it, if the view's `channels` is 4. If its `keeps_grey` is
+True, grey photos are trained on as well."""
 
 Place: TypeAlias = list[int]
 """Where a worker stands among its rows: [rows] of a data set held locally; of a stream [block,
@@ -133,6 +134,7 @@ class PhotoBatches(IterableDataset[Batch]):
         squares: list[np.ndarray] = []
         skipped: list[str] = []
         rows = 0
+        keeps_grey: bool = getattr(self.view, "keeps_grey", False)
         for key, row, place in self._share(share):
             if not is_picture(row):
                 continue
@@ -140,7 +142,7 @@ class PhotoBatches(IterableDataset[Batch]):
             try:
                 # Twice the crop's side: a crop may be of less than the whole short side.
                 photo = decode_row(row, at_least=2 * self.resolution)
-                if is_grey(photo):
+                if not keeps_grey and is_grey(photo):
                     raise PhotoError(f"{row_name(row)} is grey")
             except PhotoError as error:
                 nameless = f"{NAMELESS} (row {key})"

@@ -393,12 +393,13 @@ class Publish:
 
     def run(self) -> int:
         from colorhub import cards, hub, weights
+        from colorhub.generators import EVERY
 
         if not self.folder.is_dir():
             raise OptionError(f"{self.folder} is no folder.")
         repo_id = hub.create(self.repo_id, private=self.private)
         with tempfile.TemporaryDirectory() as copy:  # the card there names the repository
-            weights.load(self.folder)
+            weights.load(self.folder, EVERY)
             hub.copy_variant(self.folder, Path(copy))
             cards.write(copy, name=repo_id, origin=self.folder)
             print(hub.publish(copy, repo_id, revision=self.revision, private=self.private))
@@ -483,7 +484,36 @@ class Leaderboard:
         return 1 if complaints else 0
 
 
-COMMANDS = (Colorize, Compare, Variants, Evaluate, Publish, App, Export, Leaderboard)
+@dataclass(frozen=True)
+class Sample:
+    """Draw pictures from random numbers with a variant of kind noise, on one sheet.
+
+    example: colorhub sample --variant digits --count 16 --output sheet.png
+    """
+
+    output: Path
+    """The sheet's file."""
+    variant: str = "digits"
+    """Bundled name, folder, or owner/name[@revision] on the Hub."""
+    count: int = 16
+    """Pictures to draw, at most 1024."""
+    seed: int = 0
+    """Which pictures; the same seed draws the same ones."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def run(self) -> int:
+        from colorhub.photos import ending
+        from colorhub.sampling import Sampler, sheet
+
+        ending(self.output)  # refused before anything is loaded or fetched
+        sampler = Sampler.from_pretrained(self.variant, device=self.device)
+        save_photo(sheet(sampler.sample(self.count, seed=self.seed)), self.output)
+        print(self.output)
+        return 0
+
+
+COMMANDS = (Colorize, Compare, Variants, Evaluate, Publish, App, Export, Leaderboard, Sample)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -66,12 +66,12 @@ class EnergyCritic(nn.Module):
 
     Config = CriticConfig
 
-    def __init__(self, config: CriticConfig) -> None:
+    def __init__(self, config: CriticConfig, *, channels: int = 3) -> None:
         super().__init__()
         self.config = config
         widths = [config.critic_width * min(2**level, 8) for level in range(config.critic_depth)]
-        encoder: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
-        decoder: list[nn.Module] = [nn.ConvTranspose2d(widths[0], 3, 4, 2, 1)]
+        encoder: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
+        decoder: list[nn.Module] = [nn.ConvTranspose2d(widths[0], channels, 4, 2, 1)]
         for narrow, wide in pairwise(widths):
             encoder += [
                 nn.Conv2d(narrow, wide, 4, 2, 1, bias=False),
@@ -88,7 +88,10 @@ class EnergyCritic(nn.Module):
 
         With `embedding` also the encoder's maps (N, C, h, w), for `objectives.pull_away`.
         """
-        picture = torch.cat((lightness, ab), dim=1)
+        return self.judge(torch.cat((lightness, ab), dim=1), embedding=embedding)
+
+    def judge(self, picture: Tensor, *, embedding: bool = False) -> Any:
+        """The same of any picture (N, channels, H, W) in [-1, 1]."""
         height, width = picture.shape[-2:]
         maps = self.encoder(pad_to_multiple(picture, 2**self.config.critic_depth))
         again = self.decoder(maps)[:, :, :height, :width]

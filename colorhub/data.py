@@ -245,9 +245,14 @@ def is_grey(photo: Image.Image) -> bool:
 
 
 def crop(
-    photo: Image.Image, resolution: int, draw: random.Random, *, zoom: float = 1.25
+    photo: Image.Image,
+    resolution: int,
+    draw: random.Random,
+    *,
+    zoom: float = 1.25,
+    flips: bool = True,
 ) -> Image.Image:
-    """A random square of `resolution` pixels from the photo, flipped half of the time.
+    """A random square of `resolution` pixels from the photo, flipped half of the time or never.
 
     The photo's short side is first brought to 1 to `zoom` times the resolution.
     """
@@ -262,7 +267,7 @@ def crop(
         box[3] / height * photo.height,
     )
     square = photo.resize((resolution, resolution), Image.Resampling.BICUBIC, box=source)
-    flip = draw.random() < 0.5
+    flip = flips and draw.random() < 0.5
     return square.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else square
 
 

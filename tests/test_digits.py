@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from colorhub.data import open_digits
+from colorhub.data import decode_row, open_digits, row_name
+from colorhub.digits import digit_rows, is_digits
 from colorhub.errors import DataError
 
 NAMES = {"train": "train", "test": "t10k"}
@@ -98,3 +99,26 @@ def test_pictures_without_labels_are_refused(tmp_path):
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.arange(4)))
     with pytest.raises(DataError, match="5 pictures have 4 labels"):
         open_digits(tmp_path, "train")
+
+
+def test_digits_are_rows_like_any_other_picture(tmp_path):
+    arrays = write_digits(tmp_path, {"train": 7, "test": 3}, packed=True)
+    for split, (pictures, _) in arrays.items():
+        rows = digit_rows(tmp_path, split)
+        assert rows.column_names == ["image"]
+        for row, levels in zip(rows, pictures, strict=True):
+            photo = decode_row(row)
+            assert photo.mode == "RGB" and row_name(row) == "a picture without a name"
+            assert np.array_equal(np.asarray(photo), np.stack([levels] * 3, axis=2))
+
+
+def test_a_folder_of_digits_is_told_from_others(tmp_path):
+    assert not is_digits(None) and not is_digits("owner/mnist") and not is_digits(str(tmp_path))
+    (tmp_path / "photo.png").touch()
+    assert not is_digits(str(tmp_path))
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").touch()
+    assert is_digits(str(tmp_path))
+    with pytest.raises(DataError, match="holds no train-images-idx3-ubyte"):
+        digit_rows(tmp_path, "train")
+    with pytest.raises(DataError, match="train and test, not 'dev'"):
+        digit_rows(tmp_path, "dev")

@@ -12,6 +12,7 @@ from typing import Any
 
 from colorhub.generators.fusion import Autoencoder, Fusion
 from colorhub.generators.mobileunet import MobileUNet
+from colorhub.generators.noise import DCGANGenerator, MLPGenerator
 from colorhub.generators.resunet import ResUNet
 from colorhub.generators.unet import UNet
 
@@ -25,7 +26,7 @@ KINDS: dict[str, dict[str, type[Any]]] = {
     "photo": dict(ARCHITECTURES),
     "video": {},
     "text": {},
-    "noise": {},
+    "noise": {cls.__name__: cls for cls in (MLPGenerator, DCGANGenerator)},
 }
 EVERY: dict[str, type[Any]] = {name: cls for each in KINDS.values() for name, cls in each.items()}
 
@@ -34,8 +35,10 @@ __all__ = [
     "EVERY",
     "KINDS",
     "Autoencoder",
+    "DCGANGenerator",
     "Fusion",
     "Generator",
+    "MLPGenerator",
     "MobileUNet",
     "ResUNet",
     "UNet",
