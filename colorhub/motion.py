@@ -35,7 +35,7 @@ def flow_of(lightness: Tensor) -> tuple[Tensor, Tensor]:
         pictures = F.interpolate(pictures, scale_factor=scale, mode="bilinear")
     levels = ((pictures[:, 0] + 1) * 127.5).round().clamp(0, 255).byte().numpy()
     levels = levels.reshape(*lightness.shape[:2], *levels.shape[1:])
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flows = [
         np.asarray(dis.calc(frame, following, None))  # type: ignore[call-overload]
         for clip in levels
