@@ -195,7 +195,11 @@ def test_a_broken_film_is_skipped_and_named(film_folder, told, tmp_path, caplog)
         ("--video_dataset {frames} --clip_frames 17", OptionError, r"give 1 to 16 \(--frames\)"),
         ("--video_dataset {frames} --clip_share 1", OptionError, "a share between 0 and 1"),
         ("--video_dataset {frames} --zoom 2", OptionError, "--zoom 2"),
-        ("--video_dataset {frames} --freeze_encoder", OptionError, "keeps the encoder of --init_from"),
+        (
+            "--video_dataset {frames} --freeze_encoder",
+            OptionError,
+            "keeps the encoder of --init_from",
+        ),
         ("--video_dataset {frames} --clip_frames 12", DataError, "no clip of 12 frames"),
         ("--video_dataset {frames} --hold_back fxo", OptionError, "fxo: there is no such clip"),
         ("--video_folder {frames}", DataError, "holds no films"),
