@@ -65,12 +65,10 @@ def scenes(film: Film, *, length: int, side: int) -> Iterator[list[Image.Image]]
         places = min(SCENES, max(1, math.ceil((film.seconds or 0) / lasts)))
         begun = set()
         for place in range(places):
-            if place:
-                start = place * (film.seconds or 0) / places
-                container.seek(int(start * 1e6))  # to the key frame before
+            start = place * (film.seconds or 0) / places
             scene, first = [], None
             try:
-                for frame in islice(_decoded(container, Path(film.path)), length):
+                for frame in islice(_decoded(container, Path(film.path), start), length):
                     first = frame.pts if first is None else first
                     scene.append(_upright(frame, side))
             except DataError:
@@ -86,7 +84,7 @@ def _opened(path: Path) -> Any:
     except ImportError:
         raise OptionError("Films need PyAV: pip install 'colorhub[video]'") from None
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{path.name} cannot be read as a film ({error.strerror}).") from error
     if not container.streams.video:
@@ -95,10 +93,13 @@ def _opened(path: Path) -> Any:
     return container
 
 
-def _decoded(container: Any, path: Path) -> Iterator[Any]:
+def _decoded(container: Any, path: Path, start: float = 0) -> Iterator[Any]:
+    """Frames from the last key frame on that comes before `start`, in seconds."""
     import av
 
     try:
+        if start:
+            container.seek(int(start * 1e6))
         yield from container.decode(video=0)
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{path.name} is damaged ({error.strerror}).") from error

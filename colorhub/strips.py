@@ -32,7 +32,8 @@ def strip_of(name: str, frames: Sequence[Image.Image]) -> Row:
     file = io.BytesIO()
     comment = b"colorhub: %d frames" % len(frames)
     strip.save(file, "JPEG", quality=95, subsampling=0, comment=comment)
-    return {"image": {"bytes": file.getvalue(), "path": name}}
+    # Clips may be called as films are, fox.mp4: this is a picture, and must not be passed over.
+    return {"image": {"bytes": file.getvalue(), "path": f"{name}.jpg"}}
 
 
 def frames_of(photo: Image.Image) -> list[Image.Image] | None:

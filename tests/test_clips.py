@@ -12,7 +12,7 @@ from PIL import Image
 from colorhub import footage
 from colorhub.batches import PhotoBatches
 from colorhub.clips import LENGTH, Source, mixed
-from colorhub.data import decode_row, open_rows
+from colorhub.data import decode_row, is_picture, open_rows
 from colorhub.errors import DataError, OptionError
 from colorhub.strips import Moving, frames_of, strip_of
 
@@ -60,7 +60,11 @@ def write_film(path, frames=10, size=(48, 32), rate=10):
 
 def strips(source):
     """Name and frames of each strip that training would get."""
-    return [(row["image"]["path"], frames_of(decode_row(row))) for row in source.rows()]
+    assert all(is_picture(row) for row in source.rows())
+    return [
+        (row["image"]["path"].removesuffix(".jpg"), frames_of(decode_row(row)))
+        for row in source.rows()
+    ]
 
 
 def test_a_strip_is_one_picture_that_gives_its_frames_back():
@@ -125,7 +129,9 @@ def test_photos_of_any_shape_can_be_moved_over(size):
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_frames_of_a_data_set_become_strips(streaming, tmp_path, caplog):
-    folder = write_frames(tmp_path / "set", {"long": LENGTH + 7, "walk": 6, "short": 2, "run": 4})
+    folder = write_frames(
+        tmp_path / "set", {"long": LENGTH + 7, "walk": 6, "short": 2, "run.mp4": 4}
+    )
     source = Source(folder, None, frames=4, hold_back=("walk",), streaming=streaming)
     found = {}
     for name, frames in strips(source):
@@ -133,8 +139,8 @@ def test_frames_of_a_data_set_become_strips(streaming, tmp_path, caplog):
     numbers = list(range(LENGTH + 7))
     assert [len(each) for each in found["long"]] == [LENGTH, 7]
     assert found["long"][0][:20] == numbers[:20]
-    assert found["run"] == [[0, 1, 2, 3]]
-    assert set(found) == {"long", "run"}
+    assert found["run.mp4"] == [[0, 1, 2, 3]]
+    assert set(found) == {"long", "run.mp4"}
     assert "short has 2 frames, fewer than the 4 of --clip_frames" in caplog.text
     assert [(name, len(frames)) for name, frames in source.held_back()] == [("walk", 6)]
 
@@ -221,9 +227,9 @@ def test_clips_among_photos_have_their_share_and_every_photo_comes(
     photos = open_rows(str(photo_folder), split="train", streaming=streaming)
     clips = Source(folder, None, frames=4, streaming=streaming).rows()
     names = [row["image"]["path"] for row in mixed(photos, clips, share=0.5, seed=0)]
-    taken = [name in ("walk", "run") for name in names]
-    assert len({name for name in names if name not in ("walk", "run")}) == 16
-    assert {"walk", "run"} < set(names)
+    taken = [name in ("walk.jpg", "run.jpg") for name in names]
+    assert len(set(names) - {"walk.jpg", "run.jpg"}) == 16
+    assert {"walk.jpg", "run.jpg"} < set(names)
     assert 0.3 < sum(taken) / len(taken) < 0.7
     assert mixed(photos, None, share=0.5, seed=0) is photos
     assert mixed(None, clips, share=0.5, seed=0) is clips
