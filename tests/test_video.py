@@ -19,7 +19,7 @@ from test_train import (  # noqa: F401
     start,
 )
 
-from colorhub import weights
+from colorhub import hub, weights
 from colorhub.classifiers import ResNet34
 from colorhub.errors import DataError, OptionError
 from colorhub.generators import KINDS, FlowChroma, Fusion
@@ -102,6 +102,22 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
     files = [load_file(each / "model.safetensors") for each in (whole, parts)]
     assert all(torch.equal(each, files[1][name]) for name, each in files[0].items())
     assert {"mse", "temporal"} < set(log_of(whole)[0])
+
+
+def test_a_published_run_comes_back_from_the_hub_as_a_variant_for_films(
+    hub_server, empty_cache, frames, told, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HF_TOKEN", "owner-token")
+    words = f"{told} --video_dataset {frames} --hold_back clip6 --max_train_steps 2"
+    words += " --push_to_hub --hub_model_id owner/films"
+    output = run_here("video", None, tmp_path / "out", words)
+    folder = hub.resolve("owner/films", token="owner-token").folder
+    generator = weights.load(folder, KINDS["video"])
+    stored = load_file(output / "model.safetensors")
+    assert torch.equal(generator.lstm.weight_hh_l0.half(), stored["lstm.weight_hh_l0"])
+    published = hub_server.repos["model", "owner/films"].files
+    assert b"colorhub-video" in published["README.md"]
+    assert "results.json" in published
 
 
 def test_two_processes_learn_what_one_does_with_the_joined_batch(frames, told, tmp_path):
