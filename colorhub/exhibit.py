@@ -73,7 +73,7 @@ class Exhibit:
 
     def finish(self, progress: Progress) -> None:
         """Measure the saved variant, write its card, publish it. Raises HubError."""
-        if self.config.validation_split is not None:
+        if self.config.measured_split is not None:
             self._measure()
         cards.write(self.folder, name=self.name)
         say(f"The variant is in {self.folder}.")
@@ -106,7 +106,7 @@ class Exhibit:
 
     def _measure(self) -> None:
         config = self.config
-        split = config.validation_split or ""
+        split = config.measured_split or ""
         facts, results = self.task.measure(self.folder, split, str(self.accelerator.device))
         provenance.write_json(
             self.folder / "results.json",

@@ -82,10 +82,7 @@ class Options:
     """With --push_to_hub: also publish at every so many-th checkpoint."""
 
     def __post_init__(self) -> None:
-        if bool(self.dataset_name) == bool(self.data_files):
-            raise OptionError("Say what to train on: either --dataset_name or --data_files.")
-        if self.validation_split and not self.dataset_name:
-            raise OptionError("--validation_split is a split of --dataset_name: name one.")
+        self._check_data()
         if (self.hub_epochs or self.push_every) and not self.push_to_hub:
             raise OptionError("--hub_epochs and --push_every publish: give --push_to_hub as well.")
         if not self.learning_rate > 0:
@@ -104,3 +101,15 @@ class Options:
                 raise OptionError(f"--{name} is {value}; it must be 1 or more.")
             if name.startswith("lambda_") and value < 0:
                 raise OptionError(f"--{name} is {value}; it must be 0 or more.")
+
+    @property
+    def measured_split(self) -> str | None:
+        """The split to measure the result on, if it is to be measured."""
+        return self.validation_split
+
+    def _check_data(self) -> None:
+        """Refuse what is no data to train on."""
+        if bool(self.dataset_name) == bool(self.data_files):
+            raise OptionError("Say what to train on: either --dataset_name or --data_files.")
+        if self.validation_split and not self.dataset_name:
+            raise OptionError("--validation_split is a split of --dataset_name: name one.")

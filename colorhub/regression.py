@@ -8,7 +8,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
+from colorhub import hub, inception, weights
+from colorhub.classifiers import ResNet34
 from colorhub.errors import OptionError
+from colorhub.generators import Fusion
+from colorhub.inception import InceptionResNetV2
 from colorhub.options import Options
 from colorhub.training import Run
 
@@ -37,17 +41,8 @@ def train(run: Run, generator: nn.Module, config: Regression) -> None:
 
     The last weights are published; the thesis keeps those of the epoch with the lowest loss.
     """
-    weights = [weight for weight in generator.parameters() if weight.requires_grad]
-    optimizer = torch.optim.Adam(weights, lr=config.learning_rate, fused=True)
+    generator, optimizer, scheduler = prepare(run, generator, config)
     cosine = config.lr_scheduler == "cosine"
-    scheduler: Any = (
-        LambdaLR(optimizer, run.schedule("cosine"))
-        if cosine  # torch halves at the epoch after its patience, Keras at the last of it
-        else ReduceLROnPlateau(optimizer, factor=0.5, patience=config.patience - 1, min_lr=1e-5)
-    )
-    generator, optimizer, scheduler = run.prepare(
-        generator=generator, optimizer=optimizer, scheduler=scheduler
-    )
     for _ in run.epochs():
         for _, (lightness, ab) in run.batches():  # (N, 1, R, R), (N, 2, R, R), in [-1, 1]
             loss = F.mse_loss(generator(lightness).float(), ab)
@@ -60,3 +55,38 @@ def train(run: Run, generator: nn.Module, config: Regression) -> None:
         if not cosine:
             scheduler.step(run.epoch_mean("mse"))
     run.finish()
+
+
+def prepare(run: Run, generator: nn.Module, config: Regression) -> tuple[Any, ...]:
+    """The generator, Adam for those of its weights that want a gradient, and its scheduler.
+
+    A cosine's scheduler moves after each step, that of a plateau after each epoch.
+    """
+    learning = [weight for weight in generator.parameters() if weight.requires_grad]
+    optimizer = torch.optim.Adam(learning, lr=config.learning_rate, fused=True)
+    scheduler: Any = (
+        LambdaLR(optimizer, run.schedule("cosine"))
+        if config.lr_scheduler == "cosine"
+        # torch halves at the epoch after its patience, Keras at the last of it
+        else ReduceLROnPlateau(optimizer, factor=0.5, patience=config.patience - 1, min_lr=1e-5)
+    )
+    return run.prepare(generator=generator, optimizer=optimizer, scheduler=scheduler)
+
+
+def load_extractor(generator: Fusion, source: str | None) -> None:
+    """Give a fusion model the extractor that --extractor_from names, by default timm's.
+
+    Raises OptionError if it is another network than the model's own.
+    """
+    extractor = generator.extractor
+    if isinstance(extractor, InceptionResNetV2):
+        extractor.load_backbone(hub.backbone(source or inception.WEIGHTS))
+        return
+    assert source is not None
+    taught = weights.load(source, {"ResNet34": ResNet34})
+    if taught.config != extractor.config:
+        raise OptionError(
+            f"--extractor_from {source} is {taught.config}, this extractor {extractor.config}: "
+            "give --extractor_width, and a network of train/classifier.py distill."
+        )
+    extractor.load_state_dict(taught.state_dict())

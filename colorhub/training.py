@@ -111,18 +111,15 @@ class Run:
         self._last_row = (0, self._clock)  # photos and seconds when the log's last row was made
         torch.manual_seed(config.seed)  # the networks' first weights, the same on every rank
 
-    def start(self, generator: G) -> G:
-        """Make this the run's generator, with the weights of --init_from if that was given."""
+    def start(self, generator: G, load: Callable[[G, str], None] | None = None) -> G:
+        """Make this the run's generator, with the weights of --init_from if that was given.
+
+        `load` puts them in, given the generator and the name; by default all of them must fit.
+        """
         self._generator: Any = generator
         self._ema: MeanWeights | None = None
         if self.config.init_from:
-            source = weights.load(hub.resolve(self.config.init_from).folder, EVERY)
-            try:
-                generator.load_state_dict(source.state_dict())
-            except RuntimeError as error:
-                raise OptionError(
-                    f"--init_from {self.config.init_from} is another network: {error}"
-                ) from error
+            (load or _load_all)(generator, self.config.init_from)
         return generator
 
     def prepare(self, **parts: Any) -> tuple[Any, ...]:
@@ -430,3 +427,11 @@ class Run:
         if total is None:
             raise OptionError(f"--lr_scheduler {name} on a stream needs --max_train_steps.")
         return lambda step: 0.5 * (1 + math.cos(math.pi * min(step * every / max(total, 1), 1)))
+
+
+def _load_all(generator: nn.Module, name: str) -> None:
+    source = weights.load(hub.resolve(name).folder, EVERY)
+    try:
+        generator.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        raise OptionError(f"--init_from {name} is another network: {error}") from error

@@ -7,12 +7,13 @@ import torch
 from conftest import ROOT, make_generator
 
 from colorhub import cards, weights
-from colorhub.generators import Fusion
+from colorhub.generators import KINDS, Fusion
 from colorhub.hub import copy_variant, local_variants
 from colorhub.provenance import write_json
 
-CONFIGS = sorted((ROOT / "model_cards").glob("*/config.json"))
-BUNDLED = [config for config in CONFIGS if weights.kind_of(config.parent) == "photo"]
+EVERY = sorted((ROOT / "model_cards").glob("*/config.json"))
+BUNDLED = [config for config in EVERY if weights.kind_of(config.parent) == "photo"]
+FILMS = [config for config in EVERY if weights.kind_of(config.parent) == "video"]
 
 FACTS = {
     "command": "accelerate launch train/cwgan.py --dataset_name owner/photos",
@@ -237,6 +238,19 @@ def test_every_bundled_variant_is_whole_and_its_card_is_current(config: Path):
     metrics = cards._read(folder / "results.json")["metrics"]
     worse = metrics["variant"]["ciede2000"]["mean"] >= metrics["grey"]["ciede2000"]["mean"]
     assert worse == bool(re.search(r"\*\*Its CIEDE2000.* worse than .* the grey photo", before))
+    cards.write(folder)
+    assert (folder / "README.md").read_text() == before
+
+
+@pytest.mark.parametrize("config", FILMS, ids=lambda config: config.parent.name)
+def test_every_bundled_variant_for_films_is_whole_and_its_card_is_current(config: Path):
+    folder = config.parent
+    before = (folder / "README.md").read_text()
+    front = cards.front_matter(before)
+    assert front["pipeline_tag"] == "video-to-video" and "colorhub-video" in front["tags"]
+    assert "flicker" in before and "None" not in before
+    assert weights.load(folder, KINDS["video"]).config.frames >= 2
+    assert (folder / "model.safetensors").stat().st_size <= 24e6
     cards.write(folder)
     assert (folder / "README.md").read_text() == before
 

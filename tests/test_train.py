@@ -63,8 +63,8 @@ def extractor(tmp_path_factory):
 
 
 def arguments(script, folder, output, more=""):
-    words = f"--dataset_name {folder} --output_dir {output} {COMMON} {SIZES[script]} {more}"
-    return shlex.split(words)
+    words = f"--output_dir {output} {COMMON} {SIZES[script]} {more}"
+    return shlex.split(f"--dataset_name {folder} {words}" if folder else words)
 
 
 def run_here(script, folder, output, more="", monkeypatch=None):

@@ -13,12 +13,10 @@ halved when the epoch's loss has not fallen for `--patience` epochs, down to 1e-
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from colorhub import hub, inception, regression, weights
+from colorhub import regression
 from colorhub.augmentation import Square
-from colorhub.classifiers import ResNet34
 from colorhub.errors import OptionError
 from colorhub.generators import Fusion
-from colorhub.inception import InceptionResNetV2
 from colorhub.launch import main
 from colorhub.training import Run
 
@@ -57,23 +55,8 @@ def train(config: Config) -> None:
     run = Run(config, network=config.network, script=__file__, view=config.view)
     generator = run.start(Fusion(config.network))
     if config.extractor_from or not config.init_from:
-        _load_extractor(generator, config.extractor_from)
+        regression.load_extractor(generator, config.extractor_from)
     regression.train(run, generator, config)
-
-
-def _load_extractor(generator: Fusion, source: str | None) -> None:
-    extractor = generator.extractor
-    if isinstance(extractor, InceptionResNetV2):
-        extractor.load_backbone(hub.backbone(source or inception.WEIGHTS))
-        return
-    assert source is not None
-    taught = weights.load(source, {"ResNet34": ResNet34})
-    if taught.config != extractor.config:
-        raise OptionError(
-            f"--extractor_from {source} is {taught.config}, this extractor {extractor.config}: "
-            "give --extractor_width, and a network of train/classifier.py distill."
-        )
-    extractor.load_state_dict(taught.state_dict())
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ in [-1, 1], for any H and W. One whose `config.noise_dim` is above 0 also takes 
 (N, noise_dim), and draws it from torch's random state if it is left out; one whose
 `config.alternatives` is above 0 also takes `choice`, 0 for the likeliest colours. One that knows
 how sure it is has `uncertainty(lightness)`. ab in Lab units is the output times `config.ab_gain`.
+One of films is called with clips: (N, T, 1, H, W) to (N, T, 2, H, W), T up to `config.frames`.
 PAPER (or a `config.paper` instead) and TAGS are what a card says of the network.
 """
 
 from typing import Any
 
+from colorhub.generators.flowchroma import FlowChroma
 from colorhub.generators.fusion import Autoencoder, Fusion
 from colorhub.generators.mobileunet import MobileUNet
 from colorhub.generators.noise import DCGANGenerator, MLPGenerator
@@ -24,7 +26,7 @@ ARCHITECTURES: dict[str, type[Generator]] = {
 
 KINDS: dict[str, dict[str, type[Any]]] = {
     "photo": dict(ARCHITECTURES),
-    "video": {},
+    "video": {"FlowChroma": FlowChroma},
     "text": {},
     "noise": {cls.__name__: cls for cls in (MLPGenerator, DCGANGenerator)},
 }
@@ -36,6 +38,7 @@ __all__ = [
     "KINDS",
     "Autoencoder",
     "DCGANGenerator",
+    "FlowChroma",
     "Fusion",
     "Generator",
     "MLPGenerator",

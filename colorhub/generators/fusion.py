@@ -6,6 +6,7 @@ table 1's encoder and table 3's decoder are called `pooled` and `paintings`; bot
 Baldassarre et al. 2017, "Deep Koalarization".
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -166,10 +167,17 @@ class Fusion(nn.Module):
 
     def forward(self, lightness: Tensor) -> Tensor:
         """(N, 1, H, W) in [-1, 1] to ab (N, 2, H, W) in [-1, 1]."""
-        height, width = lightness.shape[-2:]
-        maps = self.fusion(self.encoder(pad_to_multiple(lightness, 8)))
-        told = self.embedded(self.embed(lightness))[:, :, None, None]
-        half = self.decoder(F.relu(maps + told))
+        told = self.embedded(self.embed(lightness))
+        return self.decode(self.encode(lightness), told, lightness.shape[-2:])
+
+    def encode(self, lightness: Tensor) -> Tensor:
+        """(N, 1, H, W) in [-1, 1] to maps (N, 4 * width, H/8, W/8), rounded up."""
+        return self.encoder(pad_to_multiple(lightness, 8))
+
+    def decode(self, encoded: Tensor, told: Tensor, size: Sequence[int]) -> Tensor:
+        """Maps, fused with what every place is told (N, 4 * width), to ab of a size (H, W)."""
+        height, width = size
+        half = self.decoder(F.relu(self.fusion(encoded) + told[:, :, None, None]))
         return F.interpolate(half, scale_factor=2)[:, :, :height, :width]
 
     def embed(self, lightness: Tensor) -> Tensor:
