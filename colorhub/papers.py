@@ -44,3 +44,9 @@ NATURAL = Paper(
     year=2026,
     network="a MobileNet encoder with a light U-Net decoder, trained on photos aged like archives",
 )
+WORDS = Paper(
+    title="Research and Thesis Report",
+    authors="Xu Ouyang",
+    year=None,
+    network="a DCGAN for each word and a convolutional LSTM over the sentence",
+)

@@ -28,6 +28,7 @@ from colorhub.batches import Epoch, PhotoBatches, View
 from colorhub.data import Rows, crop, rows_of
 from colorhub.errors import DataError, OptionError, TrainingError
 from colorhub.exhibit import Exhibit
+from colorhub.generators import EVERY
 from colorhub.launch import make_accelerator
 from colorhub.layers import MeanWeights, channels_last
 from colorhub.options import Options
@@ -115,7 +116,7 @@ class Run:
         self._generator: Any = generator
         self._ema: MeanWeights | None = None
         if self.config.init_from:
-            source = weights.load(hub.resolve(self.config.init_from).folder)
+            source = weights.load(hub.resolve(self.config.init_from).folder, EVERY)
             try:
                 generator.load_state_dict(source.state_dict())
             except RuntimeError as error:

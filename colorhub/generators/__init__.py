@@ -13,6 +13,7 @@ from typing import Any
 from colorhub.generators.fusion import Autoencoder, Fusion
 from colorhub.generators.mobileunet import MobileUNet
 from colorhub.generators.resunet import ResUNet
+from colorhub.generators.text2image import Text2Image
 from colorhub.generators.unet import UNet
 
 Generator = ResUNet | UNet | Fusion | Autoencoder | MobileUNet
@@ -24,7 +25,7 @@ ARCHITECTURES: dict[str, type[Generator]] = {
 KINDS: dict[str, dict[str, type[Any]]] = {
     "photo": dict(ARCHITECTURES),
     "video": {},
-    "text": {},
+    "text": {"Text2Image": Text2Image},
     "noise": {},
 }
 EVERY: dict[str, type[Any]] = {name: cls for each in KINDS.values() for name, cls in each.items()}
@@ -38,5 +39,6 @@ __all__ = [
     "Generator",
     "MobileUNet",
     "ResUNet",
+    "Text2Image",
     "UNet",
 ]
