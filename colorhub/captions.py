@@ -27,6 +27,14 @@ def captions_of(value: Any) -> list[str]:
     return captions
 
 
+def middle(photo: Image.Image, resolution: int) -> Image.Image:
+    """The square in the middle of a photo, brought to `resolution` pixels."""
+    side = min(photo.size)
+    left, top = (photo.width - side) / 2, (photo.height - side) / 2
+    box = (left, top, left + side, top + side)
+    return photo.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box)
+
+
 def all_captions(rows: Rows, column: str) -> Iterator[str]:
     """Every caption of some rows, without their pictures. Raises DataError."""
     for row in guarded(rows.select_columns([column])):
@@ -59,7 +67,7 @@ class Captioned:
         kept = [word for word in words if draw.random() >= self.drop]
         ids = np.array(self.vocabulary.ids(kept or words), dtype="<u2")
         square = np.zeros((resolution, resolution, 4), np.uint8)
-        square[..., :3] = crop(photo, resolution, draw, zoom=ZOOM)
+        square[..., :3] = np.asarray(crop(photo, resolution, draw, zoom=ZOOM))
         square[..., 3].flat[: 2 * WORDS] = ids.view(np.uint8)
         return square
 
@@ -71,4 +79,3 @@ def unpack(squares: Tensor) -> tuple[Tensor, Tensor]:
     """(N, 4, R, R) bytes of `Captioned` as words (N, 25) and pictures (N, 3, R, R) in [-1, 1]."""
     plane = squares[:, 3].flatten(start_dim=1)[:, : 2 * WORDS].long()
     return plane[:, ::2] + 256 * plane[:, 1::2], squares[:, :3].float() / 127.5 - 1
-

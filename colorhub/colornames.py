@@ -41,8 +41,8 @@ def shown_colors(pictures: Tensor) -> Tensor:
         names[here & (chroma >= GREY)] = COLORS.index(color)
     names[(chroma < GREY) & (light > 55)] = COLORS.index("white")
     counts = torch.stack([(names == n).flatten(1).sum(1) for n in range(len(COLORS))], dim=1)
-    most, color = counts.max(dim=1)
-    return torch.where(most > 0, color, NONE)
+    most, places = counts.max(dim=1)
+    return torch.where(most > 0, places, NONE)
 
 
 def asked_color(sentence: str) -> str | None:

@@ -1,6 +1,5 @@
 """The task of train/text2image.py: captions to pictures; its samples and its figures."""
 
-import random
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from colorhub import weights
-from colorhub.captions import all_captions, captions_of, unpack
+from colorhub.captions import all_captions, captions_of, middle, unpack
 from colorhub.conditioning import figures, tables
-from colorhub.data import crop, decode_row, guarded, rows_of
+from colorhub.data import Rows, decode_row, guarded, rows_of
 from colorhub.errors import DataError
 from colorhub.generators import KINDS
 from colorhub.options import Options
@@ -60,7 +59,7 @@ class Sentences:
 
 
 def held_back_pairs(
-    rows: Any, column: str, network: Any, *, most: int
+    rows: Rows, column: str, network: Any, *, most: int
 ) -> tuple[list[str], Tensor]:
     """The first captions with a word that is known, and their pictures' middles.
 
@@ -72,18 +71,9 @@ def held_back_pairs(
     for row in islice(guarded(rows), most):
         captions = [each for each in captions_of(row[column]) if vocabulary.known(each)]
         if captions:
-            photo = decode_row(row)
-            middle = crop(middle_square(photo), side, random.Random(0), zoom=1)
             sentences.append(captions[0])
-            pictures.append(np.asarray(middle))
+            pictures.append(np.asarray(middle(decode_row(row), side)))
     if not sentences:
         raise DataError("No caption to measure on has a word that is known.")
     stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
     return sentences, stacked.float() / 127.5 - 1
-
-
-def middle_square(photo: Image.Image) -> Image.Image:
-    """The square in the middle of a photo, as large as its short side."""
-    side = min(photo.size)
-    left, top = (photo.width - side) // 2, (photo.height - side) // 2
-    return photo.crop((left, top, left + side, top + side))

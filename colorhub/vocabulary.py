@@ -6,12 +6,13 @@ from collections.abc import Iterable
 WORDS = 25
 """Words of a sentence (section 4 of the paper)."""
 
-_WORD = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")  # colt's, globe-flower and 3.5 are one word each
+_APOSTROPHE = "\N{RIGHT SINGLE QUOTATION MARK}"
+_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")  # colt's and globe-flower are one word each
 
 
 def tokens(sentence: str) -> list[str]:
     """The words of a sentence, in lower case, without punctuation around them."""
-    return [word.replace("’", "'") for word in _WORD.findall(sentence.lower())]
+    return _WORD.findall(sentence.lower().replace(_APOSTROPHE, "'"))
 
 
 class Vocabulary:

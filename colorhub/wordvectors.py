@@ -1,6 +1,6 @@
 """word2vec (Mikolov et al. 2013) on captions or any corpus, by gensim."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +17,9 @@ def read_corpus(path: Path) -> list[list[str]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"--corpus {path} is no text in UTF-8 that can be read ({error}).") from None
+        raise DataError(
+            f"--corpus {path} is no text in UTF-8 that can be read ({error})."
+        ) from None
     return [words for line in lines if (words := tokens(line))]
 
 

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from colorhub import hub, weights
 from colorhub.captions import Captioned, all_captions
+from colorhub.clusters import Features, backbone_features, one_cluster, thumbnail
 from colorhub.critics import CriticConfig, PictureCritic
 from colorhub.data import Rows, rows_of
 from colorhub.errors import OptionError
@@ -27,6 +28,7 @@ from colorhub.launch import main
 from colorhub.objectives import GAN
 from colorhub.options import Options
 from colorhub.ranks import draw_uniform
+from colorhub.runlog import say
 from colorhub.sentences import SAMPLES, Sentences
 from colorhub.training import Run
 from colorhub.vocabulary import WORDS, Vocabulary, tokens
@@ -64,6 +66,15 @@ class Config(Options):
     """Known words, the most frequent ones, at most 65535."""
     drop_words: float = 0.0
     """Share of a caption's words that are left out at random, for sentences of other lengths."""
+    cluster: int = 0
+    """For varied photos: group them into so many clusters by a Gaussian mixture; 0 takes all."""
+    keep: int = 0
+    """With --cluster: the cluster to learn from, 0 for the largest."""
+    cluster_features: str | None = None
+    """Backbone whose features are clustered: a .safetensors file, or a Hub repository of timm's
+    such as timm/mobilenetv2_100.ra_in1k. By default the Lab values of thumbnails of 8 pixels."""
+    cluster_network: Literal["mobilenet_v2_100", "mobilenet_edgetpu_075"] = "mobilenet_v2_100"
+    """Which MobileNet that is."""
     adam_beta1: float = 0.5
     """Adam's decay of the first moment, in both optimisers."""
     lr_scheduler: Literal["constant", "cosine"] = "constant"
@@ -79,6 +90,17 @@ class Config(Options):
             raise OptionError(f"--judged_words is {self.judged_words}; give 1 to {WORDS - 1}.")
         if not 0 <= self.drop_words < 1:
             raise OptionError(f"--drop_words is {self.drop_words}; give a share below 1.")
+        if not self.critic_rate > 0:
+            raise OptionError(f"--critic_rate is {self.critic_rate}; it must be above 0.")
+        if self.cluster and not 0 <= self.keep < self.cluster:
+            raise OptionError(
+                f"--keep is {self.keep}; of --cluster {self.cluster} choose one from 0, the "
+                f"largest, to {self.cluster - 1}."
+            )
+        if self.cluster < 0 or (not self.cluster and (self.keep or self.cluster_features)):
+            raise OptionError("--keep and --cluster_features need --cluster, 1 or more.")
+        if self.cluster and self.streaming:
+            raise OptionError("--cluster must see all photos first: leave out --streaming.")
 
 
 def known_words(config: Config, rows: Rows) -> tuple[list[str], Tensor]:
@@ -95,6 +117,22 @@ def known_words(config: Config, rows: Rows) -> tuple[list[str], Tensor]:
         most=config.max_words,
         seed=config.seed,
     )
+
+
+def training_rows(config: Config) -> Rows:
+    """What to learn from: photos with their captions, all or one cluster of them."""
+    rows = rows_of(config, config.train_split, (config.caption_column,))
+    if not config.cluster:
+        return rows
+    features: Features = thumbnail
+    if config.cluster_features:
+        features = backbone_features(config.cluster_features, config.cluster_network)
+    rows, sizes = one_cluster(
+        rows, clusters=config.cluster, keep=config.keep, seed=config.seed, features=features
+    )
+    listed = ", ".join(f"{size:,}" for size in sizes)
+    say(f"Photos in the clusters: {listed}; number {config.keep} is kept.")
+    return rows
 
 
 def judged(pictures: Tensor, words: Tensor, count: int) -> Tensor:
@@ -115,17 +153,17 @@ def distance(config: Config, pictures: Tensor, words: Tensor, truth: Tensor) -> 
 
 
 def train(config: Config) -> None:
-    rows = rows_of(config, config.train_split, (config.caption_column,))
-    words, vectors = known_words(config, rows)
+    rows = training_rows(config)
+    known, vectors = known_words(config, rows)
     first = all_captions(rows, config.caption_column)
-    sentences = [*islice(dict.fromkeys(islice(first, 100)), SAMPLES)]
-    network = Text2Image.Config(**asdict(config.network), vocabulary=" ".join(words))
-    view = Captioned(Vocabulary(words), config.caption_column, config.drop_words)
-    task = Sentences(config, config.caption_column, sentences)
+    heard = (each for each in islice(first, 100) if Vocabulary(known).known(each))
+    examples = [*islice(dict.fromkeys(heard), SAMPLES)]
+    network = Text2Image.Config(**asdict(config.network), vocabulary=" ".join(known))
+    view = Captioned(Vocabulary(known), config.caption_column, config.drop_words)
+    task = Sentences(config, config.caption_column, examples)
     run = Run(config, network=network, script=__file__, view=view, task=task, rows=rows)
-    bare = Text2Image(network)
-    bare.vectors[1:] = vectors
-    generator = run.start(bare)
+    generator = run.start(Text2Image(network))
+    generator.vectors[1:] = vectors
     # The critic bare of DDP, which would wait for gradients that the generator's turn never makes.
     critic = PictureCritic(config.critic, resolution=network.resolution)
     betas = config.adam_beta1, 0.999

@@ -1,6 +1,7 @@
 """The generator of "Research and Thesis Report": sentences to pictures, one a word."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ class Text2Image(nn.Module):
     sentence gives does not depend on how many blanks are before it.
     """
 
+    vectors: Tensor
     PAPER = PAPER
     TAGS = ("gan", "dcgan", "word2vec", "convlstm")
 
@@ -68,11 +70,9 @@ class Text2Image(nn.Module):
         widths = [4 * config.width, 2 * config.width, config.width]
         count = len(config.vocabulary.split())
         self.register_buffer("vectors", torch.zeros(count + 1, VECTOR))
-        self.project = nn.Linear(
-            VECTOR + config.noise_dim, widths[0] * self.side**2, bias=False
-        )
+        self.project = nn.Linear(VECTOR + config.noise_dim, widths[0] * self.side**2, bias=False)
         layers: list[nn.Module] = [BatchNorm2d(widths[0]), nn.ReLU()]
-        for wide, narrow in zip(widths, widths[1:], strict=False):
+        for wide, narrow in pairwise(widths):
             up = nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False)
             layers += [up, BatchNorm2d(narrow), nn.ReLU()]
         self.word = nn.Sequential(
