@@ -26,7 +26,9 @@ def read_corpus(path: Path) -> list[list[str]]:
 def word_vectors(
     sentences: Sequence[list[str]], *, skip_gram: bool, size: int, most: int, seed: int
 ) -> tuple[list[str], Tensor]:
-    """The `most` frequent words and their vectors (words, size), the same for the same sentences.
+    """The most frequent words and their vectors (words, size), the same for the same sentences.
+
+    There are at most `most`: of words that are equally frequent all are taken, or none.
 
     The vectors are centred and scaled to a variance of 1: those of a small corpus are short and
     nearly alike, and a generator would not tell them apart. Raises DataError if there is no word.

@@ -63,7 +63,7 @@ class Config(Options):
     word2vec: Literal["cbow", "skip_gram"] = "cbow"
     """Guess a word from its neighbours, or its neighbours from a word."""
     max_words: int = 20_000
-    """Known words, the most frequent ones, at most 65535."""
+    """At most so many words are known, the most frequent ones; 65535 is the limit."""
     drop_words: float = 0.0
     """Share of a caption's words that are left out at random, for sentences of other lengths."""
     cluster: int = 0
@@ -203,6 +203,8 @@ def train(config: Config) -> None:
                 run.accelerator.backward(critic_loss)
                 critic_optimizer.step()
                 critic_optimizer.zero_grad()
+                if run.steps_now:
+                    critic_scheduler.step()
                 critic.requires_grad_(False)
                 adversarial = objective.generator(critic(fakes))
                 generator_loss = generator_loss + config.lambda_adv * adversarial
@@ -212,7 +214,6 @@ def train(config: Config) -> None:
             generator_optimizer.zero_grad()
             if run.steps_now:
                 generator_scheduler.step()
-                critic_scheduler.step()
             run.report(generator=generator_loss, distance=apart)
     run.finish()
 
