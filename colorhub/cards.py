@@ -297,4 +297,6 @@ def _sample(facts: _Facts) -> str:
     if not facts.samples:
         return ""
     name = facts.samples[-1].name
-    return f"\n![Input, truth and output of the sample photographs](samples/{name})\n"
+    photo = facts.kind is KINDS["photo"]
+    shown = "Input, truth and output of the sample photographs" if photo else "Samples"
+    return f"\n![{shown}](samples/{name})\n"

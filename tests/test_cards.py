@@ -11,7 +11,8 @@ from colorhub.generators import Fusion
 from colorhub.hub import copy_variant, local_variants
 from colorhub.provenance import write_json
 
-BUNDLED = sorted((ROOT / "model_cards").glob("*/config.json"))
+CONFIGS = sorted((ROOT / "model_cards").glob("*/config.json"))
+BUNDLED = [config for config in CONFIGS if weights.kind_of(config.parent) == "photo"]
 
 FACTS = {
     "command": "accelerate launch train/cwgan.py --dataset_name owner/photos",

@@ -2,13 +2,24 @@
 
 import pytest
 import torch
+from conftest import serving
+from test_app import ARGUMENTS, CHROMIUM
 from test_words import make_network
 
 from colorhub import weights
 from colorhub.errors import OptionError
 
-gr = pytest.importorskip("gradio", reason="the app needs the extra colorhub[app]")
+pytest.importorskip("gradio", reason="the app needs the extra colorhub[app]")
 sentence = pytest.importorskip("colorhub.sentence")
+
+
+PAGE = """
+import gradio as gr
+from colorhub import sentence
+with gr.Blocks() as page:
+    sentence.tab()
+page.queue().launch(server_name="127.0.0.1", server_port={port}, quiet=True)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -16,10 +27,6 @@ def flowers(tmp_path, monkeypatch):
     monkeypatch.setenv("COLORHUB_VARIANTS_DIR", str(tmp_path))
     sentence._painter.cache_clear()
     weights.save(make_network(), tmp_path / "tiny-words")
-
-
-def value(update):
-    return update["value"] if isinstance(update, dict) else update.value
 
 
 def test_each_word_s_picture_is_shown_and_the_slider_goes_back():
@@ -57,16 +64,24 @@ def test_what_cannot_be_painted_is_said_and_the_slider_goes():
         assert len(list(sentence._paint("red", "tiny-words", seed))) >= 1
 
 
-def test_the_tab_is_laid_out_with_what_is_there(tmp_path, monkeypatch):
-    with gr.Blocks() as page:
-        sentence.tab()
-    labels = {getattr(block, "label", None) for block in page.blocks.values()}
-    assert {"Sentence", "Seed", "Word"} <= labels
-    assert all(not each.api_visibility == "public" for each in page.fns.values())
-    monkeypatch.setattr("colorhub.hub.local_variants", lambda kind: {})
-    with gr.Blocks() as page:
-        sentence.tab()
-    assert len(page.fns) == 0
+def test_a_visitor_watches_a_sentence_and_goes_back_over_its_words(tmp_path):
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium or google-chrome on this machine")
+    weights.save(make_network(), tmp_path / "variants" / "tiny-words")
+    with serving(PAGE, tmp_path) as address, playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS.split())
+        page = browser.new_page()
+        page.set_default_timeout(120_000)  # training may run beside the tests
+        page.goto(address)
+        page.get_by_label("Sentence").fill("a red tulip rose")
+        page.click("#sentence-go")
+        page.wait_for_selector('#sentence-picture img[alt="Picture after: a red rose"]')
+        page.wait_for_selector("#sentence-note :text('Unknown, and passed over: tulip.')")
+        page.focus("#sentence-word input[type=range]")
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_selector('#sentence-picture img[alt="Picture after: a red"]')
+        browser.close()
 
 
 def test_pictures_are_the_same_whatever_torch_has_drawn():

@@ -1,6 +1,7 @@
 """train/text2image.py as its users run it, on pictures and captions of the tests' own making."""
 
 import json
+import subprocess
 
 import datasets
 import pytest
@@ -91,6 +92,21 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(more, stop, captioned, tm
     assert log_of(whole) == log_of(parts)
 
 
+def test_two_processes_learn_what_one_does_with_the_joined_batch(captioned, tmp_path):
+    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    more = "--max_train_steps 2 --drop_words 0.3"
+    process = test_train.start(
+        launcher, "text2image", captioned, tmp_path / "two", f"{more} --train_batch_size 2",
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    run(captioned, tmp_path / "one", more)
+    for one, two in zip(log_of(tmp_path / "one"), log_of(tmp_path / "two"), strict=True):
+        for name, value in one.items():
+            assert float(two[name]) == pytest.approx(float(value), rel=1e-3), name
+
+
 def test_a_column_may_have_another_name_and_hold_several_captions(tmp_path):
     def several(i):
         return [caption(i), None, f"{COLORS[i % 3]} petals"] if i else ["tulip"]
@@ -106,7 +122,7 @@ def test_photos_without_a_caption_are_skipped_and_listed(tmp_path):
     output = run(folder, tmp_path / "run", "--num_train_epochs 1 --max_bad_fraction 0.2")
     assert "row 3" in (output / "skipped.txt").read_text()
     assert "no caption of known words" in (output / "skipped.txt").read_text()
-    with pytest.raises(DataError, match="--max_bad_fraction 0.05"):
+    with pytest.raises(DataError, match=r"--max_bad_fraction 0\.05"):
         run(folder, tmp_path / "strict", "--num_train_epochs 1")
 
 

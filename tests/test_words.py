@@ -1,12 +1,17 @@
 """Sentences to pictures, as people type them: painter, command, tab."""
 
+import json
+from itertools import pairwise
+
 import pytest
 import torch
 from PIL import Image
 
-from colorhub import NotFoundError, OptionError, VariantError, weights
+from colorhub import NotFoundError, OptionError, VariantError, cards, weights
 from colorhub.cli import main
+from colorhub.conditioning import CHANCE
 from colorhub.generators import KINDS, Text2Image
+from colorhub.hub import local_variants
 from colorhub.painting import strip
 from colorhub.vocabulary import WORDS, Vocabulary, tokens
 from colorhub.words import Painter
@@ -37,9 +42,9 @@ def same(one, two):
 
 
 def test_words_are_found_in_what_people_write():
-    assert tokens("A photo, of a RED “rose”! (Colt’s globe-flower)\n2 - 3") == [
-        *("a", "photo", "of", "a", "red", "rose", "colt's", "globe-flower", "2", "3")
-    ]
+    assert tokens(
+        "A photo, of a RED “rose”! (Colt\N{RIGHT SINGLE QUOTATION MARK}s globe-flower)\n2 - 3"
+    ) == [*("a", "photo", "of", "a", "red", "rose", "colt's", "globe-flower", "2", "3")]
     assert tokens(" …  ") == []
 
 
@@ -72,7 +77,7 @@ def test_a_picture_a_word_and_blanks_before_them():
     assert all(torch.equal(blank, picture) for picture in together[0, :21])
     torch.testing.assert_close(blank, together[0, 22])
     pictures = together[1, 21:]
-    assert all((a - b).abs().max() > 1e-4 for a, b in zip(pictures, pictures[1:], strict=False))
+    assert all((a - b).abs().max() > 1e-4 for a, b in pairwise(pictures))
 
 
 def test_the_same_sentence_and_seed_give_the_same_pictures(flowers):
@@ -144,3 +149,25 @@ def test_variants_of_other_kinds_are_told_apart(flowers, variant_folder, capsys)
     with pytest.raises(NotFoundError):
         Painter.from_pretrained("absent")
     assert main(["colorize", "x.png", "--output", "y.png", "--variant", "tiny-words"]) == 1
+
+
+BUNDLED = [variant.folder for variant in local_variants("text").values()]
+
+
+@pytest.mark.parametrize("folder", BUNDLED, ids=lambda folder: folder.name)
+def test_every_bundled_variant_is_whole_and_its_card_is_current(folder):
+    network = weights.load(folder, KINDS["text"])
+    assert Painter(network, device="cpu").listen("a photo of a red rose").unknown == ()
+    assert (folder / "model.safetensors").stat().st_size <= 12e6
+    results = json.loads((folder / "results.json").read_text())
+    assert results["weights_sha256"] == weights.sha256(folder / "model.safetensors")
+    (row,) = results["tables"][0]["rows"]
+    assert int(row[1].rstrip("%")) / 100 >= 3 * CHANCE
+    before = (folder / "README.md").read_text()
+    assert "made by rule" in before and "None" not in before
+    cards.write(folder)
+    assert (folder / "README.md").read_text() == before
+
+
+def test_flowers_is_bundled():
+    assert "flowers" in local_variants("text") and "flowers" not in local_variants()
