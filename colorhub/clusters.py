@@ -64,7 +64,8 @@ def one_cluster(
         raise OptionError(f"--cluster is {clusters}, but there are {len(seen)} photos.")
     matrix = np.stack(seen).astype(np.float64)
     size = min(COMPONENTS, *matrix.shape)
-    matrix = PCA(size, whiten=True, random_state=seed % 2**32).fit_transform(matrix)
+    matrix = PCA(size, random_state=seed % 2**32).fit_transform(matrix)
+    matrix /= max(matrix.std(), 1e-8)
     mixture = GaussianMixture(
         clusters, covariance_type="diag", reg_covar=1e-3, random_state=seed % 2**32
     )

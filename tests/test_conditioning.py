@@ -97,7 +97,8 @@ def test_a_caption_travels_in_a_photo_s_fourth_channel():
 def test_the_middle_of_a_photo():
     photo = Image.new("RGB", (30, 10), "red")
     photo.paste("blue", (10, 0, 20, 10))
-    assert np.asarray(middle(photo, 8)).reshape(-1, 3).mean(0).tolist() == [0, 0, 255]
+    red, green, blue = np.asarray(middle(photo, 8)).reshape(-1, 3).mean(0)
+    assert red < 5 and green == 0 and blue > 250
 
 
 def test_a_step_of_the_convolutional_lstm_by_hand():

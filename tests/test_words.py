@@ -65,6 +65,18 @@ def test_a_variant_comes_back_with_its_words(tmp_path):
     torch.testing.assert_close(again(words), network(words))
 
 
+def test_a_network_starts_from_one_of_fewer_pixels():
+    small, large = make_network(), make_network(resolution=32)
+    large.load_state_dict(small.state_dict())
+    assert torch.equal(large.memory.gates.weight, small.memory.gates.weight)
+    torch.testing.assert_close(  # of each channel, over its places
+        large.project.weight.unflatten(0, (16, -1)).mean(1),
+        small.project.weight.unflatten(0, (16, -1)).mean(1),
+    )
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        make_network(maps=4).load_state_dict(small.state_dict())
+
+
 def test_a_picture_a_word_and_blanks_before_them():
     network = make_network()
     short, long = [0] * 23 + [5, 8], [0] * 21 + [1, 2, 5, 8]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -93,6 +94,8 @@ class Text2Image(nn.Module):
                     taps = layer.weight[0, 0].numel() // layer.stride[0] ** 2
                     nn.init.normal_(layer.weight, 0.0, (layer.in_channels * taps) ** -0.5)
 
+        self.register_load_state_dict_pre_hook(_resized)
+
     def forward(self, words: Tensor, noise: Tensor | None = None) -> Tensor:
         """Words' numbers (N, 25), blanks first, and noise (N, noise_dim), drawn if it is left
         out, to a picture after each word (N, 25, 3, R, R) in [-1, 1]."""
@@ -131,3 +134,20 @@ class Text2Image(nn.Module):
     def _drawn(self, outputs: Tensor) -> Tensor:
         """The memory's outputs (N, T, maps, R, R) as pictures (N, T, 3, R, R)."""
         return self.draw(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
+
+
+def _resized(network: Any, weights: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Bring what belongs to places to the network's resolution, in weights of another one.
+
+    So a network may start from one that was trained at fewer pixels (--init_from).
+    """
+    projection, peepholes = f"{prefix}project.weight", f"{prefix}memory.peepholes"
+    rows = network.word[0].num_features
+    if projection in weights and weights[projection].shape != network.project.weight.shape:
+        places = weights[projection].unflatten(0, (rows, -1))  # (C, side^2, inputs)
+        side = round(places.shape[1] ** 0.5)
+        maps = places.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+        maps = F.interpolate(maps, (network.side, network.side), mode="bilinear")
+        weights[projection] = maps.permute(0, 2, 3, 1).flatten(0, 2)
+        size = network.memory.peepholes.shape[-2:]
+        weights[peepholes] = F.interpolate(weights[peepholes], size, mode="bilinear")
