@@ -1,5 +1,6 @@
 """The app's tab for sentences: a picture after every word, and a slider back over them."""
 
+import time
 from collections.abc import Iterator
 from functools import lru_cache
 from html import escape
@@ -21,15 +22,20 @@ EXAMPLES = (
     "a photo of a white water lily flower",
 )
 SEEDS = 1000
+PAUSE = 0.35  # seconds that a word's picture is shown
+
+
+Painted = tuple[Heard, list[Image.Image]]
+"""What was heard of a sentence, and the picture after each of its words."""
 
 
 @lru_cache(maxsize=2)
 def _painter(name: str) -> Painter:
-    return Painter.from_pretrained(name)
+    return Painter.from_pretrained(name, device="cpu")  # as fast as any, for so small a network
 
 
-def told(sentence: str, variant: str, seed: int) -> tuple[Heard, list[Image.Image]]:
-    """What was heard of a sentence, and its words' pictures at screen size.
+def painted(sentence: str, variant: str, seed: int) -> Painted:
+    """A sentence's words and their pictures.
 
     Raises OptionError for a sentence that is too long or has no known word, or a variant that is
     none of those on this machine.
@@ -40,40 +46,42 @@ def told(sentence: str, variant: str, seed: int) -> tuple[Heard, list[Image.Imag
         raise OptionError(f"A sentence may have {LONGEST} characters here.")
     painter = _painter(variant)
     pictures = painter.paint(sentence, seed=seed)
-    heard = painter.heard
-    size = (SCREEN, SCREEN)
-    return heard, [
-        picture.resize(size, Image.Resampling.BICUBIC) for picture in pictures[-len(heard.words) :]
-    ]
+    return painter.heard, pictures[len(pictures) - len(painter.heard.words) :]
 
 
-def _shown(heard: Heard, pictures: list[Image.Image], word: int) -> tuple[Any, str]:
-    """The picture after a word, counted from 1, and the sentence with that word marked."""
-    so_far = " ".join(heard.words[:word])
-    words = [escape(each) for each in heard.words]
-    words[word - 1] = f"<strong>{words[word - 1]}</strong>"
-    picture = gr.Image(pictures[word - 1], alt_text=f"Picture after: {so_far}", visible=True)
-    return picture, f'<p role="status">{" ".join(words)}</p>'
-
-
-def _paint(sentence: str, variant: str, seed: float) -> Iterator[tuple[Any, ...]]:
-    """The picture after each word; in the end what the slider needs, and what was not heard."""
+def _paint(sentence: str, variant: str, seed: float) -> tuple[Painted | None, Any, str]:
     try:
-        heard, pictures = told(sentence or "", variant or "", int(seed or 0))
+        done = painted(sentence or "", variant or "", int(seed or 0))
     except ColorhubError as error:
-        yield gr.skip(), "", gr.Slider(visible=False), None, note(str(error))
-        return
-    for word in range(1, len(pictures) + 1):
-        yield *_shown(heard, pictures, word), gr.Slider(visible=False), None, note("")
-    count = len(pictures)
-    slider = gr.Slider(1, max(2, count), value=count, visible=count > 1)
-    yield *_shown(heard, pictures, count), slider, (heard, pictures), note(heard.warning())
+        return None, gr.Slider(visible=False), note(str(error))
+    return done, gr.Slider(visible=False), note(done[0].warning())
 
 
-def _at(word: float, painted: tuple[Heard, list[Image.Image]] | None) -> tuple[Any, str]:
-    if painted is None:
+def _at(word: float, done: Painted | None) -> tuple[Any, str]:
+    """The picture after a word, counted from 1, enlarged, and the words with that one marked."""
+    if done is None:
         return gr.skip(), ""
-    return _shown(*painted, min(max(int(word), 1), len(painted[1])))
+    heard, pictures = done
+    place = min(max(int(word), 1), len(pictures))
+    picture = pictures[place - 1].resize((SCREEN, SCREEN), Image.Resampling.BICUBIC)
+    words = [escape(each) for each in heard.words]
+    words[place - 1] = f"<strong>{words[place - 1]}</strong>"
+    so_far = f"Picture after: {' '.join(heard.words[:place])}"
+    shown = gr.Image(picture, alt_text=so_far, visible=True)
+    return shown, f'<p role="status">{" ".join(words)}</p>'
+
+
+def _play(done: Painted | None) -> Iterator[tuple[Any, ...]]:
+    """Word after word, slowly enough to watch; then the slider."""
+    if done is None:
+        yield gr.skip(), "", gr.skip()
+        return
+    count = len(done[1])
+    for word in range(1, count):
+        yield *_at(word, done), gr.skip()
+        time.sleep(PAUSE)
+    slider = gr.Slider(1, max(2, count), value=count, visible=count > 1)
+    yield *_at(count, done), slider
 
 
 def tab() -> None:
@@ -87,13 +95,16 @@ def tab() -> None:
         "Type what the picture should show, and watch it change with every word. The pictures are "
         "invented, small, and as good as the captions that the network has learned from."
     )
-    painted = gr.State(None)
+    done = gr.State(None)
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
             sentence = gr.Textbox(
                 EXAMPLES[0], label="Sentence", max_length=LONGEST, elem_id="sentence"
             )
-            gr.Examples([[each] for each in EXAMPLES], sentence, label="Or one of these")
+            examples = gr.Dataset(
+                components=[gr.Textbox(visible=False)], samples=[[each] for each in EXAMPLES],
+                label="Or one of these", elem_id="sentence-examples",
+            )  # fmt: skip
             variant = gr.Dropdown(
                 names, value=names[0], label="Variant", elem_id="sentence-variant",
                 visible=len(names) > 1,
@@ -110,12 +121,14 @@ def tab() -> None:
             place = gr.Slider(
                 1, 2, value=1, step=1, label="Word", visible=False, elem_id="sentence-word"
             )
+    examples.click(lambda row: row[0], examples, sentence, **private)
     for when in (go.click, sentence.submit):
-        when(
-            _paint, [sentence, variant, seed], [picture, words, place, painted, said],
+        painting = when(
+            _paint, [sentence, variant, seed], [done, place, said],
             concurrency_limit=1, concurrency_id="model", trigger_mode="once", **private,
         )  # fmt: skip
+        painting.success(_play, done, [picture, words, place], show_progress="hidden", **private)
     place.input(
-        _at, [place, painted], [picture, words],
+        _at, [place, done], [picture, words],
         trigger_mode="always_last", show_progress="hidden", **private,
     )  # fmt: skip

@@ -29,39 +29,40 @@ def flowers(tmp_path, monkeypatch):
     weights.save(make_network(), tmp_path / "tiny-words")
 
 
-def test_each_word_s_picture_is_shown_and_the_slider_goes_back():
-    events = list(sentence._paint("a red tulip rose", "tiny-words", 0))
-    assert len(events) == 3 + 1
-    for word, (picture, words, slider, painted, _) in enumerate(events[:-1], 1):
-        marked = ("a", "red", "rose")[word - 1]
-        assert f"<strong>{marked}</strong>" in words and painted is None
-        assert picture.alt_text == "Picture after: " + " ".join(("a", "red", "rose")[:word])
-        assert not slider.visible
-    *_, slider, painted, said = events[-1]
-    assert slider.visible and slider.maximum == slider.value == 3
-    assert "Unknown, and passed over: tulip." in said
-    heard, pictures = painted
+def test_each_word_s_picture_is_shown_and_the_slider_goes_back(monkeypatch):
+    monkeypatch.setattr(sentence, "PAUSE", 0)
+    done, slider, said = sentence._paint("a red tulip rose", "tiny-words", 0)
+    assert not slider.visible and "Unknown, and passed over: tulip." in said
+    heard, pictures = done
     assert len(pictures) == len(heard.words) == 3
-    assert {each.size for each in pictures} == {(sentence.SCREEN, sentence.SCREEN)}
-    picture, words = sentence._at(2, painted)
+    events = list(sentence._play(done))
+    for word, (picture, words, _) in enumerate(events, 1):
+        assert f"<strong>{heard.words[word - 1]}</strong>" in words
+        assert picture.alt_text == "Picture after: " + " ".join(("a", "red", "rose")[:word])
+        assert picture.value
+    assert len(events) == 3
+    slider = events[-1][-1]
+    assert slider.visible and slider.maximum == slider.value == 3
+    picture, words = sentence._at(2, done)
     assert picture.alt_text == "Picture after: a red" and "<strong>red</strong>" in words
-    assert sentence._at(2, None)[1] == ""
+    assert sentence._at(2, None)[1] == "" and len(list(sentence._play(None))) == 1
+    one_word = sentence._paint("red", "tiny-words", None)[0]
+    assert not next(iter(sentence._play(one_word)))[-1].visible
 
 
 def test_what_cannot_be_painted_is_said_and_the_slider_goes():
-    for text, variant, words in (
-        ("tulip <b>", "tiny-words", "None of these words is known: tulip, b"),
-        ("", "tiny-words", "There is no word"),
-        ("red", "../tiny-words", "Choose one of the variants"),
-        ("red", "cwgan", "Choose one of the variants"),
-        ("red " * 200, "tiny-words", "500 characters"),
+    for text, variant, seed, words in (
+        ("tulip <b>", "tiny-words", 0, "None of these words is known: tulip, b"),
+        ("", "tiny-words", 0, "There is no word"),
+        ("red", "../tiny-words", 0, "Choose one of the variants"),
+        ("red", "cwgan", 0, "Choose one of the variants"),
+        ("red " * 200, "tiny-words", 0, "500 characters"),
+        ("red", "tiny-words", -1, "--seed is -1"),
     ):
-        ((_, _, slider, painted, said),) = sentence._paint(text, variant, 0)
-        assert words in said and painted is None and not slider.visible
+        done, slider, said = sentence._paint(text, variant, seed)
+        assert words in said and done is None and not slider.visible
         with pytest.raises(OptionError, match=words):
-            sentence.told(text, variant, 0)
-    for seed in (-1, None):
-        assert len(list(sentence._paint("red", "tiny-words", seed))) >= 1
+            sentence.painted(text, variant, seed)
 
 
 def test_a_visitor_watches_a_sentence_and_goes_back_over_its_words(tmp_path):
@@ -85,7 +86,7 @@ def test_a_visitor_watches_a_sentence_and_goes_back_over_its_words(tmp_path):
 
 
 def test_pictures_are_the_same_whatever_torch_has_drawn():
-    one = sentence.told("a red rose", "tiny-words", 1)[1]
+    one = sentence.painted("a red rose", "tiny-words", 1)[1]
     torch.rand(5)
-    two = sentence.told("a red rose", "tiny-words", 1)[1]
+    two = sentence.painted("a red rose", "tiny-words", 1)[1]
     assert [each.tobytes() for each in one] == [each.tobytes() for each in two]
