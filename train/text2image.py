@@ -66,6 +66,9 @@ class Config(Options):
     """At most so many words are known, the most frequent ones; 65535 is the limit."""
     drop_words: float = 0.0
     """Share of a caption's words that are left out at random, for sentences of other lengths."""
+    jitter: float = 0.0
+    """Deviation of noise added to each number of a word's vector in training, where words' own
+    deviate by 1: rare words then count for less beside frequent ones."""
     cluster: int = 0
     """For varied photos: group them into so many clusters by a Gaussian mixture; 0 takes all."""
     keep: int = 0
@@ -90,6 +93,8 @@ class Config(Options):
             raise OptionError(f"--judged_words is {self.judged_words}; give 1 to {WORDS - 1}.")
         if not 0 <= self.drop_words < 1:
             raise OptionError(f"--drop_words is {self.drop_words}; give a share below 1.")
+        if self.jitter < 0:
+            raise OptionError(f"--jitter is {self.jitter}; it must be 0 or more.")
         if not self.critic_rate > 0:
             raise OptionError(f"--critic_rate is {self.critic_rate}; it must be above 0.")
         if self.cluster and not 0 <= self.keep < self.cluster:
@@ -164,6 +169,7 @@ def train(config: Config) -> None:
     run = Run(config, network=network, script=__file__, view=view, task=task, rows=rows)
     generator = run.start(Text2Image(network))
     generator.vectors[1:] = vectors
+    generator.jitter = config.jitter
     # The critic bare of DDP, which would wait for gradients that the generator's turn never makes.
     critic = PictureCritic(config.critic, resolution=network.resolution)
     betas = config.adam_beta1, 0.999

@@ -94,6 +94,7 @@ class Text2Image(nn.Module):
                     taps = layer.weight[0, 0].numel() // layer.stride[0] ** 2
                     nn.init.normal_(layer.weight, 0.0, (layer.in_channels * taps) ** -0.5)
 
+        self.jitter = 0.0  # deviation of what training adds to each number of a word's vector
         self.register_load_state_dict_pre_hook(_resized)
 
     def forward(self, words: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -126,6 +127,8 @@ class Text2Image(nn.Module):
     def _maps(self, words: Tensor, noise: Tensor | None) -> Tensor:
         """(N, T) to (N, T, maps, R, R)."""
         x = F.embedding(words, self.vectors)
+        if self.training and self.jitter:
+            x = x + self.jitter * draw_normal(len(x), *x.shape[1:], like=x)
         if noise is not None:
             x = torch.cat((x, noise[:, None].expand(-1, words.shape[1], -1)), dim=2)
         x = self.project(x.flatten(0, 1)).unflatten(1, (-1, self.side, self.side))
