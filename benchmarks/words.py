@@ -1,6 +1,6 @@
 """Do pictures follow their sentences? The paper's three losses, trained alike and measured.
 
-    python benchmarks/text2image.py --dataset_name data/flowers --also model_cards/flowers
+    python benchmarks/words.py --dataset_name data/flowers --also model_cards/flowers
 
 A run that is finished is not trained again, one that was interrupted goes on. The tables are put
 between the marks of docs/words.md, whose sentences stay as they are.
@@ -90,7 +90,7 @@ def main(config: Config) -> None:
     parts = tables({name: measure(config, folder) for name, folder in folders.items()})
     for folder in config.also:
         parts += tables({f"`{folder.name}`": measure(config, folder)})
-    command = shlex.join(["python", "benchmarks/text2image.py", *public_words(sys.argv[1:])])
+    command = shlex.join(["python", "benchmarks/words.py", *public_words(sys.argv[1:])])
     text = free_tables({"tables": parts, "command": command})
     print(text)
     page = config.page.read_text(encoding="utf-8")
