@@ -7,7 +7,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # likewise by torch, see cl
 
 import gradio as gr
 
-from colorhub import blindtest, cinema, comparison, invent, learn, several, studio
+from colorhub import blindtest, cinema, comparison, invent, learn, sentence, several, studio
 from colorhub.adjustment import Adjustment
 from colorhub.clicks import COLUMNS, SCREEN, rows
 from colorhub.errors import OptionError
@@ -82,6 +82,8 @@ def build() -> gr.Blocks:
                 several.tab()
             with gr.Tab("Film", id="film"):
                 cinema.tab()
+            with gr.Tab("Words", id="words"):
+                sentence.tab()
             with gr.Tab("Noise", id="noise"):
                 invent.tab()
             with gr.Tab("Models", id="models") as models:

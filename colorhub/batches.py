@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import Any, TypeAlias
 
@@ -50,7 +51,9 @@ ENOUGH = 1000  # photos of a stream after which the share of bad ones is believe
 View: TypeAlias = Callable[[Image.Image, int, random.Random], "Image.Image | np.ndarray"]
 """(photo, resolution, the photo's random draws) to what is trained on: (R, R, 3) RGB, or (R, R, 4)
 RGB and the grey that the network sees of it, if the view's `channels` is 4. If its `keeps_grey` is
-True, grey photos are trained on as well."""
+True, grey photos are trained on as well. A view that needs more of the row, such as its caption, has
+`of_row(row, photo, resolution, draw)` instead; the rows must hold that column, and what it makes of
+it travels in the bytes of a channel."""
 
 Place: TypeAlias = list[int]
 """Where a worker stands among its rows: [rows] of a data set held locally; of a stream [block,
@@ -93,6 +96,7 @@ class PhotoBatches(IterableDataset[Batch]):
         super().__init__()
         self.rows = rows
         self.view = view
+        self._view = getattr(view, "of_row", partial(_photo_alone, view))
         self.resolution = resolution
         self.batch_size = batch_size
         self.seed = seed
@@ -144,12 +148,12 @@ class PhotoBatches(IterableDataset[Batch]):
                 photo = decode_row(row, at_least=2 * self.resolution)
                 if not keeps_grey and is_grey(photo):
                     raise PhotoError(f"{row_name(row)} is grey")
+                draw = random.Random(f"{self.seed} {self.epoch} {key}")
+                squares.append(np.asarray(self._view(row, photo, self.resolution, draw)))
             except PhotoError as error:
                 nameless = f"{NAMELESS} (row {key})"
                 skipped.append(str(error).replace(NAMELESS, nameless))
                 continue
-            draw = random.Random(f"{self.seed} {self.epoch} {key}")
-            squares.append(np.asarray(self.view(photo, self.resolution, draw)))
             if len(squares) == self.batch_size:
                 yield Batch(self._stack(squares), rows, skipped, share, place)
                 squares, skipped, rows = [], [], 0
@@ -206,7 +210,7 @@ class PhotoBatches(IterableDataset[Batch]):
             try:
                 source = self.rows.shard(self.rows.num_shards, shard, contiguous=False).skip(at)
                 for found in source.iter(1):  # unlike iter(), it leaves workers to us
-                    yield at, {"image": found["image"][0]}
+                    yield at, {name: values[0] for name, values in found.items()}
                     at, broken = at + 1, 0
                 return
             except Exception as error:  # a network's, an archive's: they have no common base
@@ -218,6 +222,12 @@ class PhotoBatches(IterableDataset[Batch]):
                     at, shard, type(error).__name__,
                 )  # fmt: skip
                 time.sleep(2 ** (broken - 1))
+
+
+def _photo_alone(
+    view: View, _: Row, photo: Image.Image, resolution: int, draw: random.Random
+) -> Any:
+    return view(photo, resolution, draw)
 
 
 def _block(source: Iterator[tuple[int, int, Row]]) -> list[tuple[int, int, Row]]:

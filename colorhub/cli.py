@@ -513,7 +513,47 @@ class Sample:
         return 0
 
 
-COMMANDS = (Colorize, Compare, Variants, Evaluate, Publish, App, Export, Leaderboard, Sample)
+@dataclass(frozen=True)
+class Paint:
+    """Paint a sentence with a variant of kind text, such as flowers.
+
+    Words that the variant does not know are named and passed over.
+
+    example: colorhub paint "a photo of a yellow sunflower flower" --output flower.png
+    """
+
+    sentence: Positional[str]
+    """The sentence, in quotation marks; of its known words the first 25 are painted."""
+    output: Path
+    """The picture's file."""
+    variant: str = "flowers"
+    """Bundled name, folder, or owner/name[@revision] on the Hub."""
+    seed: int = 0
+    """Chooses among a sentence's pictures."""
+    all_words: bool = False
+    """Not the last picture alone, but that of every word, side by side."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def run(self) -> int:
+        from colorhub.painting import strip
+        from colorhub.photos import ending
+        from colorhub.words import Painter
+
+        ending(self.output)  # refused before anything is loaded or fetched
+        painter = Painter.from_pretrained(self.variant, device=self.device)
+        pictures = painter.paint(self.sentence, seed=self.seed)
+        if warning := painter.heard.warning():
+            _complain(warning)
+        whole = strip(pictures, painter.heard.words) if self.all_words else pictures[-1]
+        save_photo(whole, self.output)
+        print(self.output)
+        return 0
+
+
+COMMANDS = (
+    *(Colorize, Compare, Variants, Evaluate, Publish, App, Export, Leaderboard, Sample, Paint),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

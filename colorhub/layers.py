@@ -169,3 +169,33 @@ def start_small(network: nn.Module) -> None:
 def channels_last(network: N) -> N:
     """The network with its weights laid out for the fastest convolutions."""
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class ConvLSTMCell(nn.Module):
+    """A step of the convolutional LSTM (Shi et al. 2015, equation 3), on maps of `side` pixels.
+
+    The gates see the input and the last output by one `kernel` x `kernel` convolution, and the
+    memory cell through weights of each pixel's own, which start at 0. The forget gate's bias starts
+    at 1, so that the memory is kept from the beginning (Jozefowicz et al. 2015).
+    """
+
+    def __init__(self, channels_in: int, channels: int, *, side: int, kernel: int = 3) -> None:
+        super().__init__()
+        self.gates = nn.Conv2d(channels_in + channels, 4 * channels, kernel, padding=kernel // 2)
+        self.peepholes = nn.Parameter(torch.zeros(3, channels, side, side))
+        with torch.no_grad():
+            self.gates.bias[channels : 2 * channels] += 3  # type: ignore[index]
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """x (N, channels_in, side, side), (h, c) both (N, channels, side, side), to the next."""
+        h, c = state
+        # Few channels are faster plane by plane, however the weights are laid out elsewhere.
+        weight, bias = self.gates.weight.contiguous(), self.gates.bias
+        both = torch.cat((x, h.to(x.dtype)), dim=1).contiguous()
+        gates = F.conv2d(both, weight, bias, padding=self.gates.padding)  # type: ignore[arg-type]
+        wanted, kept, new, shown = gates.chunk(4, dim=1)
+        of_input, of_forget, of_output = self.peepholes
+        c = torch.sigmoid(kept + of_forget * c) * c + torch.sigmoid(
+            wanted + of_input * c
+        ) * torch.tanh(new)
+        return torch.sigmoid(shown + of_output * c) * torch.tanh(c), c

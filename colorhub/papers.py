@@ -50,3 +50,10 @@ NATURAL = Paper(
     network="a MobileNet encoder with a light U-Net decoder, trained on photos aged like archives",
     short="colorhub 2026",
 )
+WORDS = Paper(
+    title="Research and Thesis Report",
+    authors="Xu Ouyang",
+    year=None,
+    network="a DCGAN for each word and a convolutional LSTM over the sentence",
+    short="Ouyang",
+)

@@ -16,6 +16,7 @@ from colorhub.generators.fusion import Autoencoder, Fusion
 from colorhub.generators.mobileunet import MobileUNet
 from colorhub.generators.noise import DCGANGenerator, MLPGenerator
 from colorhub.generators.resunet import ResUNet
+from colorhub.generators.text2image import Text2Image
 from colorhub.generators.unet import UNet
 
 Generator = ResUNet | UNet | Fusion | Autoencoder | MobileUNet
@@ -27,7 +28,7 @@ ARCHITECTURES: dict[str, type[Generator]] = {
 KINDS: dict[str, dict[str, type[Any]]] = {
     "photo": dict(ARCHITECTURES),
     "video": {"FlowChroma": FlowChroma},
-    "text": {},
+    "text": {"Text2Image": Text2Image},
     "noise": {cls.__name__: cls for cls in (MLPGenerator, DCGANGenerator)},
 }
 EVERY: dict[str, type[Any]] = {name: cls for each in KINDS.values() for name, cls in each.items()}
@@ -44,5 +45,6 @@ __all__ = [
     "MLPGenerator",
     "MobileUNet",
     "ResUNet",
+    "Text2Image",
     "UNet",
 ]
