@@ -115,7 +115,8 @@ def photos_table(folders: Sequence[Path]) -> str:
     The photos themselves lie in data/ beside the runs.
     """
     heads = ["run", "pixels", "photos", "epochs", "steps", "last losses", "apart", "minutes"]
-    rows, real = [], {}
+    rows: list[list[str]] = []
+    real: dict[Path, int] = {}
     for folder in folders:
         run, last = facts(folder), {name: each[-1] for name, each in log(folder).items()}
         drawn = Sampler.from_pretrained(folder, device="cpu").sample(64, seed=0)
@@ -128,8 +129,8 @@ def photos_table(folders: Sequence[Path]) -> str:
         real.setdefault(data, run["resolution"])
     for data, resolution in real.items():
         if data.is_dir():
-            photos = Drawing(Options(dataset_name=str(data)), 3, resolution).real("train", 64)
-            apart = f"{_apart(pictures(photos)):.1f}"
+            some = Drawing(Options(dataset_name=str(data)), 3, resolution).real("train", 64)
+            apart = f"{_apart(pictures(some)):.1f}"
             rows.append([f"the photos of {data.name}", str(resolution), *[""] * 4, apart, ""])
     return table(heads, rows)
 
