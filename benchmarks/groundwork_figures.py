@@ -129,8 +129,8 @@ def photos_table(folders: Sequence[Path]) -> str:
         real.setdefault(data, run["resolution"])
     for data, resolution in real.items():
         if data.is_dir():
-            true = Drawing(Options(dataset_name=str(data)), 3, resolution).real("train", 64)
-            apart = f"{_apart(pictures(true)):.1f}"
+            some = Drawing(Options(dataset_name=str(data)), 3, resolution).real("train", 64)
+            apart = f"{_apart(pictures(some)):.1f}"
             rows.append([f"the photos of {data.name}", str(resolution), *[""] * 4, apart, ""])
     return table(heads, rows)
 

@@ -51,9 +51,9 @@ ENOUGH = 1000  # photos of a stream after which the share of bad ones is believe
 View: TypeAlias = Callable[[Image.Image, int, random.Random], "Image.Image | np.ndarray"]
 """(photo, resolution, the photo's random draws) to what is trained on: (R, R, 3) RGB, or (R, R, 4)
 RGB and the grey that the network sees of it, if the view's `channels` is 4. If its `keeps_grey` is
-True, grey photos are trained on as well. A view that needs more of the row, such as its caption, has
-`of_row(row, photo, resolution, draw)` instead; the rows must hold that column, and what it makes of
-it travels in the bytes of a channel."""
+True, grey photos are trained on as well. A view that needs more of the row, such as its caption,
+has `of_row(row, photo, resolution, draw)` instead; the rows must hold that column, and what it
+makes of it travels in the bytes of a channel."""
 
 Place: TypeAlias = list[int]
 """Where a worker stands among its rows: [rows] of a data set held locally; of a stream [block,
