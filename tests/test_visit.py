@@ -270,6 +270,8 @@ def test_a_photo_is_taken_with_the_camera(visitor):
     page = visitor.page
     page.get_by_label("Capture from camera").click()
     page.get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("document.querySelector('#photo video')?.videoWidth > 0")
+    page.wait_for_function("document.querySelector('#photo video').currentTime > 0.5")
     page.get_by_label("capture photo").click()
     visitor.note("#note", re.compile(r"\d+ x \d+ pixels"))
     page.click("#go")
