@@ -365,7 +365,7 @@ def test_a_folder_killed_again_and_again_ends_as_an_undisturbed_one(
 
 @linux
 def test_a_stop_from_the_keyboard_leaves_what_is_whole(words, album, out, server, tmp_path, capsys):
-    for i in range(10, 150):
+    for i in range(10, 900):
         make_photo(seed=i).save(album / f"{i}.png")
     told, said = tmp_path / "told", tmp_path / "said"
     with started(server, words, stdout=told, stderr=said) as (pid, wait):
