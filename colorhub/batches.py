@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import datasets
 import numpy as np
@@ -48,12 +48,25 @@ BLOCK, BLOCK_BYTES = 1000, 2**28  # rows of a stream that are shuffled together,
 RECONNECTS = 6  # tries to open a broken stream again before it is given up: about two minutes
 ENOUGH = 1000  # photos of a stream after which the share of bad ones is believed
 
-View: TypeAlias = Callable[[Image.Image, int, random.Random], "Image.Image | np.ndarray"]
+
+class RowView(Protocol):
+    """A view that needs more of the row than its photo, such as a caption.
+
+    The rows must hold that column; what it makes of it travels in the bytes of a channel.
+    """
+
+    channels: int
+
+    def of_row(
+        self, row: Row, photo: Image.Image, resolution: int, draw: random.Random
+    ) -> np.ndarray:
+        """(R, R, channels) bytes."""
+
+
+View: TypeAlias = Callable[[Image.Image, int, random.Random], "Image.Image | np.ndarray"] | RowView
 """(photo, resolution, the photo's random draws) to what is trained on: (R, R, 3) RGB, or (R, R, 4)
 RGB and the grey that the network sees of it, if the view's `channels` is 4. If its `keeps_grey` is
-True, grey photos are trained on as well. A view that needs more of the row, such as its caption,
-has `of_row(row, photo, resolution, draw)` instead; the rows must hold that column, and what it
-makes of it travels in the bytes of a channel."""
+True, grey photos are trained on as well."""
 
 Place: TypeAlias = list[int]
 """Where a worker stands among its rows: [rows] of a data set held locally; of a stream [block,
@@ -96,7 +109,9 @@ class PhotoBatches(IterableDataset[Batch]):
         super().__init__()
         self.rows = rows
         self.view = view
-        self._view = getattr(view, "of_row", partial(_photo_alone, view))
+        self._view: Callable[..., Any] = (
+            partial(_photo_alone, view) if callable(view) else view.of_row
+        )
         self.resolution = resolution
         self.batch_size = batch_size
         self.seed = seed
@@ -225,7 +240,7 @@ class PhotoBatches(IterableDataset[Batch]):
 
 
 def _photo_alone(
-    view: View, _: Row, photo: Image.Image, resolution: int, draw: random.Random
+    view: Callable[..., Any], _: Row, photo: Image.Image, resolution: int, draw: random.Random
 ) -> Any:
     return view(photo, resolution, draw)
 

@@ -71,9 +71,6 @@ class Captioned:
         square[..., 3].flat[: 2 * WORDS] = ids.view(np.uint8)
         return square
 
-    def __call__(self, photo: Image.Image, resolution: int, draw: random.Random) -> np.ndarray:
-        raise NotImplementedError("captions are in the row: see of_row")
-
 
 def unpack(squares: Tensor) -> tuple[Tensor, Tensor]:
     """(N, 4, R, R) bytes of `Captioned` as words (N, 25) and pictures (N, 3, R, R) in [-1, 1]."""

@@ -20,8 +20,9 @@ from colorhub.clips import Scene, Source
 from colorhub.color import lightness_of, rgb_to_lab, to_lightness
 from colorhub.colorizer import fit, paint, to_tensor
 from colorhub.errors import DataError
+from colorhub.flicker import flicker
+from colorhub.flow import grey
 from colorhub.generators import FlowChroma, Fusion
-from colorhub.motion import flicker
 from colorhub.provenance import public_words
 from colorhub.strips import Moving
 
@@ -160,15 +161,16 @@ def _judge(method: Callable[[Frames], Tensor], scenes: Sequence[Scene]) -> list[
 @torch.inference_mode()
 def _judge_scene(ab: Tensor, frames: Frames) -> tuple[float, ...]:
     lab = torch.cat([rgb_to_lab(to_tensor(frame)) for frame in frames])
-    lightness, size = to_lightness(lab), lab.shape[-2:]
+    greys = [grey(each) for each in to_lightness(lab)[:, 0].numpy()]
     painted = [paint(frame, each[None]) for frame, each in zip(frames, ab, strict=True)]
     pairs = [
         (np.asarray(truth), np.asarray(result))
         for truth, result in zip(frames, painted, strict=True)
     ]
+    large = F.interpolate(ab, lab.shape[-2:], mode="bilinear")
     given, true = (
-        flicker(F.interpolate(ab, size, mode="bilinear"), lightness),
-        flicker(lab[:, 1:], lightness),
+        flicker(greys, [*colors.permute(0, 2, 3, 1).contiguous().numpy()])
+        for colors in (large, lab[:, 1:])
     )
     ratio = given / max(true, 1e-6)
     vivid, vivid_truth = (

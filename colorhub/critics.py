@@ -131,31 +131,3 @@ class ConvCritic(nn.Module):
     def forward(self, lightness: Tensor, ab: Tensor) -> Tensor:
         """(N, 1, H, W) and (N, 2, H, W), in [-1, 1], to scores (N, 1)."""
         return self.layers(torch.cat((lightness, ab), dim=1))
-
-
-class PictureCritic(nn.Module):
-    """DCGAN's discriminator (Radford et al. 2016): one score a picture.
-
-    4x4 convolutions of stride 2, with batch norm but for the first and LeakyReLU 0.2, down to
-    4 to 7 pixels, and one over all of these. `critic_depth` is not heeded: the resolution says how
-    often to halve.
-    """
-
-    def __init__(self, config: CriticConfig, *, resolution: int) -> None:
-        super().__init__()
-        halvings = max(1, (resolution // 4).bit_length() - 1)
-        widths = [config.critic_width * min(2**level, 8) for level in range(halvings)]
-        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
-        for narrow, wide in pairwise(widths):
-            layers += [
-                nn.Conv2d(narrow, wide, 4, 2, 1, bias=False),
-                BatchNorm2d(wide),
-                nn.LeakyReLU(0.2),
-            ]
-        side = resolution >> halvings
-        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, side), nn.Flatten())
-        start_small(self)
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        """(N, 3, R, R) in [-1, 1] to scores (N, 1)."""
-        return self.layers(pictures)

@@ -1,4 +1,4 @@
-"""Where things move between the frames of a clip, and how their colours change on the way.
+"""Where things move between the frames of a clip, in torch: what the temporal term is made of.
 
 Optical flow is OpenCV's DIS (Kroeger et al. 2016) of the lightness. A pixel counts as followed
 where the lightness found at the flow's end is what it was at its beginning, within `ALIKE`.
@@ -64,18 +64,6 @@ def change(x: Tensor, flow: Tensor, seen: Tensor) -> Tensor:
     """Mean square of the change of maps (N, T, C, H, W) along the flow, where it was followed."""
     square = (followed(x, flow) - x[:, :-1]).square() * seen
     return square.sum() / (seen.sum() * x.shape[2]).clamp(min=1)
-
-
-@torch.no_grad()
-def flicker(ab: Tensor, lightness: Tensor) -> float:
-    """How far colours change along the flow from a frame to the next, in the units of ab.
-
-    `ab` (T, 2, H, W) is judged by the flow of `lightness` (T, 1, H, W) in [-1, 1]: the mean
-    distance over all pixels that could be followed. Divide it by the true film's.
-    """
-    flow, seen = flow_of(lightness[None])
-    moved = (followed(ab[None], flow) - ab[None, :-1]).norm(dim=2, keepdim=True)
-    return float((moved * seen).sum() / seen.sum().clamp(min=1))
 
 
 def _ends(flow: Tensor) -> Tensor:

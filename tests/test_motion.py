@@ -5,7 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from colorhub.motion import change, flicker, flow_of, followed
+from colorhub.flicker import flicker
+from colorhub.flow import grey
+from colorhub.motion import change, flow_of, followed
 
 pytest.importorskip("cv2")
 
@@ -63,8 +65,13 @@ def test_the_change_counts_what_was_followed_and_has_a_gradient():
 
 def test_flicker_is_what_colours_change_by_on_their_way():
     lightness = moving(frames=5)[0]
+    greys = [grey(each) for each in lightness[:, 0].numpy()]
+
+    def of(colors):
+        return flicker(greys, [*colors.permute(0, 2, 3, 1).contiguous().numpy()])
+
     along = torch.cat((lightness, -lightness), dim=1) * 20  # colours that move with their things
     jumps = along + torch.tensor([0.0, 5, 0, 5, 0]).view(5, 1, 1, 1)  # in a and in b
-    assert flicker(along, lightness) < 0.7
-    assert flicker(torch.zeros_like(along), lightness) == 0
-    assert flicker(jumps, lightness) == pytest.approx(5 * 2**0.5, abs=0.5)
+    assert of(along) < 0.7
+    assert of(torch.zeros_like(along)) == 0
+    assert of(jumps) == pytest.approx(5 * 2**0.5, abs=0.5)

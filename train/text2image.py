@@ -19,14 +19,15 @@ from torch.optim.lr_scheduler import LambdaLR
 from colorhub import hub, weights
 from colorhub.captions import Captioned, all_captions
 from colorhub.clusters import Features, backbone_features, one_cluster, thumbnail
-from colorhub.critics import CriticConfig, PictureCritic
 from colorhub.data import Rows, rows_of
 from colorhub.errors import OptionError
 from colorhub.generators import KINDS, Text2Image
+from colorhub.generators.noise import NoiseConfig
 from colorhub.generators.text2image import VECTOR
 from colorhub.launch import main
 from colorhub.objectives import GAN
 from colorhub.options import Options
+from colorhub.picture_critics import DCGANCritic
 from colorhub.ranks import draw_uniform
 from colorhub.runlog import say
 from colorhub.sentences import SAMPLES, Sentences
@@ -42,9 +43,10 @@ class Config(Options):
     """Options of text2image."""
 
     network: Text2Image.Size = field(default_factory=Text2Image.Size)
-    critic: CriticConfig = field(default_factory=CriticConfig)
     output_dir: Path = Path("runs/text2image")
     """Folder of the variant, with checkpoints/ beside it."""
+    critic_width: int = 64
+    """Filters of the critic's first convolution."""
     caption_column: str = "caption"
     """Column with a caption, or a list of captions, for each picture."""
     distance: Literal["original", "penalty", "mean"] = "original"
@@ -171,7 +173,7 @@ def train(config: Config) -> None:
     generator.vectors[1:] = vectors
     generator.jitter = config.jitter
     # The critic bare of DDP, which would wait for gradients that the generator's turn never makes.
-    critic = PictureCritic(config.critic, resolution=network.resolution)
+    critic = DCGANCritic(NoiseConfig(network.resolution), config.critic_width)
     betas = config.adam_beta1, 0.999
     rate, own_rate = config.learning_rate, config.learning_rate * config.critic_rate
     generator_optimizer = torch.optim.Adam(generator.parameters(), rate, betas, fused=True)
