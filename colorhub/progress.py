@@ -70,3 +70,8 @@ def print_line(line: str, stream: TextIO) -> None:
     except OSError:
         with open(os.devnull, "w") as nothing:
             os.dup2(nothing.fileno(), stream.fileno())
+
+
+def complain(message: str) -> None:
+    """What a command has to say of what went wrong, on stderr."""
+    print_line(f"colorhub: {message}", sys.stderr)

@@ -93,7 +93,7 @@ FLOORS = [
     ("regression", "studio", "look", "viewer"),
     ("booth", "cinema", "clicks", "invent", "learn", "several", "sentence"),
     ("blindtest", "comparison"),
-    ("app",),
+    ("app", "colorizing"),
     ("cli",),
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

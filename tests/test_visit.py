@@ -24,7 +24,7 @@ PLACES = """() => [...document.querySelectorAll("#pair img, #results img")].map(
     const { a, e, f } = new DOMMatrix(getComputedStyle(img).transform);
     return [a, e / img.offsetWidth, f / img.offsetHeight].map(v => +v.toFixed(2) + 0).join(" ");
 })"""
-TABS = ("Compare", "Blind test", "Several photos", "Models")
+TABS = ("Compare", "Blind test", "Several photos", "Film", "Words", "Noise", "Models")
 
 
 @pytest.fixture(scope="module")
