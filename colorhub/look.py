@@ -71,6 +71,10 @@ footer img, footer .divider { display: none !important; }
 :is(#blind-stage, #blind-note, #blind-board) .html-container { padding: 0; }
 #blind-question h2 { margin: 0; font-size: var(--text-lg); }
 #blind-board table { padding: 0; }
+/* Cutting is done by a program that the page would fetch from elsewhere. */
+#film button:is([title="Trim video to selection"], [title="Reset video to initial value"]) {
+  display: none;
+}
 /* A button in a button, which no screen reader can tell: photos are chosen all at once. */
 #photos .icon-button:has(button) { display: none; }
 """

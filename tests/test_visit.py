@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import torch
 from conftest import APP, make_photo, serving
+from made_films import make_film
 
 from colorhub import cards, weights
 from colorhub.generators import Autoencoder, MobileUNet
@@ -276,6 +277,27 @@ def test_a_photo_is_taken_with_the_camera(visitor):
     visitor.note("#note", re.compile(r"\d+ x \d+ pixels"))
     page.click("#go")
     visitor.note("#note", "Done.")
+
+
+def test_a_film_a_sentence_and_numbers_become_pictures_offline(visitor, tmp_path):
+    pytest.importorskip("av")
+    make_film(tmp_path / "walk.mp4")
+    page = visitor.page
+    visitor.tab("Film")
+    page.set_input_files("#film input[type=file]", tmp_path / "walk.mp4")
+    page.locator("#film button[title='Clear']").wait_for()
+    # What would cut the film is fetched from elsewhere.
+    assert not page.get_by_role("button", name="Trim video to selection").is_visible()
+    page.click("#film-go")
+    visitor.note("#film-note", "Done in")
+    page.locator("#film-result video").wait_for()
+    visitor.tab("Words")
+    page.get_by_role("button", name="Paint it").click()
+    page.get_by_label("Word", exact=False).last.wait_for()
+    visitor.tab("Noise")
+    page.get_by_role("button", name="Draw").click()
+    visitor.note("#noise-note", "pictures drawn by digits, seed 0.")
+    visitor.is_accessible()
 
 
 def test_every_tab_is_accessible_on_both_sizes_in_both_schemes(browser, app):
